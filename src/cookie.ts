@@ -1,0 +1,132 @@
+import cookie = require('cookie')
+import depd = require('depd')
+import type { CookieOptions } from './options'
+
+const deprecate = depd('express-session')
+
+/** The settings of a session cookie as they are stored with the session and given to the Set-Cookie header. */
+export interface CookieData {
+  originalMaxAge: number | null | undefined
+  partitioned: boolean | undefined
+  priority: 'low' | 'medium' | 'high' | undefined
+  expires: Date | null | undefined
+  secure: boolean | 'auto' | undefined
+  httpOnly: boolean | undefined
+  domain: string | undefined
+  path: string | undefined
+  sameSite: boolean | 'lax' | 'strict' | 'none' | 'auto' | undefined
+}
+
+/** The cookie of one session: its settings, and when it ends. */
+export interface Cookie extends CookieOptions {
+  /** The lifetime, in ms, that every request renews; `null` for a cookie that ends with the browser. */
+  originalMaxAge: number | null
+  /** Ms until the cookie ends. Setting it sets `expires` and the lifetime that later requests renew. */
+  maxAge?: number | undefined
+  /** When the cookie ends; `null` or `false` for the end of the browser session. Setting it sets `originalMaxAge`. */
+  expires?: Date | null | undefined
+  /** What is stored and sent. */
+  readonly data: CookieData
+  /** The text of a Set-Cookie header with this cookie's settings. */
+  serialize(name: string, value: string): string
+  /** What `JSON.stringify` stores. */
+  toJSON(): CookieData
+}
+
+interface CookieConstructor {
+  new (options?: CookieOptions): Cookie
+  (this: unknown, options?: CookieOptions): void
+  readonly prototype: Cookie
+}
+
+/** The fields behind the accessors. */
+type Fields = Omit<Cookie, 'data' | 'maxAge' | 'expires'> & {
+  _expires: Date | number | false | null | undefined
+  maxAge: unknown
+  expires: Date | number | false | null | undefined
+}
+
+/**
+ * A session cookie with `path: '/'`, `httpOnly: true` and no expiry unless the options say otherwise.
+ * A function and not a class: packages call it on objects of their own.
+ * @throws TypeError when the options are no object or `maxAge` is no number
+ */
+export const Cookie = function Cookie(this: Fields, options?: Record<string, unknown>): void {
+  this.path = '/'
+  this._expires = null
+  this.originalMaxAge = null
+  this.httpOnly = true
+  if (options) {
+    if (typeof options !== 'object') throw new TypeError('argument options must be a object')
+    for (const key in options) {
+      if (key !== 'data') (this as unknown as Record<string, unknown>)[key] = options[key]
+    }
+    if (this.originalMaxAge === undefined || this.originalMaxAge === null) {
+      this.originalMaxAge = this.maxAge as number | null
+    }
+  }
+} as unknown as CookieConstructor
+
+Object.defineProperties(Cookie.prototype, {
+  expires: {
+    configurable: true,
+    enumerable: true,
+    get(this: Fields) {
+      return this._expires
+    },
+    set(this: Fields, expires: Date | number | false | null | undefined) {
+      this._expires = expires
+      this.originalMaxAge = this.maxAge as number | null
+    },
+  },
+  maxAge: {
+    configurable: true,
+    enumerable: true,
+    get(this: Fields) {
+      return this._expires instanceof Date ? this._expires.getTime() - Date.now() : this._expires
+    },
+    set(this: Fields, ms: unknown) {
+      if (typeof ms === 'number') {
+        this._expires = new Date(Date.now() + ms)
+        this.originalMaxAge = ms
+        return
+      }
+      if (ms && !(ms instanceof Date)) throw new TypeError('maxAge must be a number or Date')
+      if (ms) deprecate('maxAge as Date; pass number of milliseconds instead')
+      this.expires = ms as Date | false | null | undefined
+    },
+  },
+  data: {
+    configurable: true,
+    enumerable: true,
+    get(this: Fields) {
+      return {
+        originalMaxAge: this.originalMaxAge,
+        partitioned: this.partitioned,
+        priority: this.priority,
+        expires: this._expires,
+        secure: this.secure,
+        httpOnly: this.httpOnly,
+        domain: this.domain,
+        path: this.path,
+        sameSite: this.sameSite,
+      }
+    },
+  },
+  serialize: {
+    configurable: true,
+    enumerable: true,
+    writable: true,
+    value(this: Cookie, name: string, value: string): string {
+      return cookie.serialize(name, value, this.data as cookie.CookieSerializeOptions)
+    },
+  },
+  toJSON: {
+    configurable: true,
+    enumerable: true,
+    writable: true,
+    value(this: Cookie): CookieData {
+      return this.data
+    },
+  },
+})

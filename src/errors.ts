@@ -1,0 +1,31 @@
+/** The codes of the errors that sessile itself raises; docs/errors.md has a heading for each. */
+export type SessionErrorCode =
+  | 'ERR_SESSION_CONFLICT'
+  | 'ERR_SESSION_DESTROYED'
+  | 'ERR_SESSION_ID_TAKEN'
+  | 'ERR_SESSION_INVALID_RECORD'
+  | 'ERR_SESSION_MISSING'
+  | 'ERR_SESSION_OPTION'
+  | 'ERR_SESSION_SERIALIZE'
+  | 'ERR_SESSION_STORE_TIMEOUT'
+  | 'ERR_SESSION_STORE_UNAVAILABLE'
+
+/** An error that sessile raises itself. What a store raises is passed on as it is. */
+export class SessionError extends Error {
+  readonly code: SessionErrorCode
+
+  constructor(code: SessionErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'SessionError'
+    this.code = code
+  }
+}
+
+const warned = new Set<string>()
+
+/** Emits a process warning with this code, once in a process for each `key` (default: the code). */
+export function warnOnce(code: string, message: string, key = code): void {
+  if (warned.has(key)) return
+  warned.add(key)
+  process.emitWarning(message, { type: 'SessionWarning', code })
+}

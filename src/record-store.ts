@@ -1,0 +1,191 @@
+import type session from './index'
+import { SessionError } from './errors'
+import { afterwards, answer, type Callback, type MaybePromise } from './maybe-promise'
+import { Store } from './store'
+
+type SessionData = session.SessionData
+
+/** Names the content of a record: differs whenever the content does. Opaque to everyone but the store. */
+export type Version = string | number
+
+/** What a record store keeps for one session. */
+export interface SessionRecord {
+  /** The serialised session, its cookie included; JSON unless the store was given another serializer. */
+  text: string
+  /** When the record ends, in ms since the epoch. */
+  expires: number
+  /** The version of `text`, for a later write "only if unchanged". */
+  version: Version
+  /** True when `read` was asked to renew and did so in the same round trip. */
+  renewed?: boolean
+}
+
+/**
+ * When a write may happen:
+ * - `'always'`: whatever is there (the classic `set`)
+ * - `'absent'`: only when no live record has this ID, so that an ID is never overwritten
+ * - `'present'`: only over a live record, so that a destroyed session never comes back
+ * - `{ version }`: only over the live record whose version is still this one, so that no update is lost
+ */
+export type WriteCondition = 'always' | 'absent' | 'present' | { readonly version: Version }
+
+/** A page of a scan; `cursor` leads to the next one, `null` means that this was the last. */
+export interface RecordPage {
+  records: Array<SessionRecord & { id: string }>
+  cursor: string | null
+}
+
+/** Turns a session into the text of a record and back. */
+export interface Serializer {
+  stringify(session: object): string
+  parse(text: string): unknown
+}
+
+/** How long, in ms, a session lives whose cookie has no expiry: one day. */
+export const DEFAULT_TTL = 86_400_000
+
+const SCAN_PAGE = 500
+
+/**
+ * The record contract: what sessile asks of a store so that no update is lost and no destroyed session comes back.
+ * Extend it and write the five abstract methods; the classic ones (`get`, `set`, `touch`, `destroy`, `all`, `length`,
+ * `clear`) are derived here, so that the store serves express-session too.
+ *
+ * An expired record counts as absent in every method, deleted yet or not. Every method may answer at once or by a
+ * promise; a failure of the backend is thrown or rejected, "not there" never is. A condition is tested and the write
+ * made in one atomic step.
+ */
+export abstract class RecordStore extends Store {
+  /** Lifetime, in ms, of a session whose cookie has no expiry. Default: one day. */
+  declare ttl: number
+  /** How sessions become text. Default: JSON. */
+  declare serializer: Serializer
+  /** True when the records never leave this process, so that a text may be parsed as late as it is looked at. */
+  declare readonly inProcess: boolean
+  /** True when what `link` notes ends at its own `expires`, and is to be noted again as the session is renewed. */
+  declare readonly linksExpire: boolean
+
+  /**
+   * The live record with this ID, or `null`. Given `renewTo` (ms since the epoch), the store may move the record's end
+   * there in the same round trip and say so with `renewed: true`, or ignore it.
+   */
+  abstract read(id: string, renewTo?: number): MaybePromise<SessionRecord | null>
+  /** Writes text and end (ms since the epoch) if the condition holds and answers the new version, else `null`. */
+  abstract write(id: string, text: string, expires: number, condition: WriteCondition): MaybePromise<Version | null>
+  /** Moves the end of a live record, never its text or version. False when there is none. */
+  abstract renew(id: string, expires: number): MaybePromise<boolean>
+  /** Deletes. False when there was no live record. */
+  abstract remove(id: string): MaybePromise<boolean>
+  /**
+   * Live records, about `limit` a page, from the cursor `null` on. A record that lives through the whole scan appears
+   * at least once.
+   */
+  abstract scan(cursor: string | null, limit: number): MaybePromise<RecordPage>
+
+  /** Deletes at most `limit` expired records and answers how many. Left out where the server does it by itself. */
+  prune?(limit: number): MaybePromise<number>
+  /** Deletes every record of this store. Without it `clear` removes them one by one. */
+  removeAll?(): MaybePromise<void>
+  /** The number of live records. Without it `length` scans. */
+  count?(): MaybePromise<number>
+  /** Releases what the store itself opened: timers, connections, files. */
+  close?(): MaybePromise<void>
+
+  /** Notes that session `id` is the user's, at least until `expires` (ms since the epoch). Noting it twice is fine. */
+  link?(user: string, id: string, expires: number): MaybePromise<void>
+  /** Takes that back. */
+  unlink?(user: string, id: string): MaybePromise<void>
+  /** The IDs noted for a user; some of them may be gone by now. */
+  linked?(user: string): MaybePromise<string[]>
+
+  /** When a session ends, in ms since the epoch: at its cookie's expiry, else `ttl` from now. */
+  expiresOf(data: { cookie: { expires?: unknown } }): number {
+    const { expires } = data.cookie
+    const at = expires instanceof Date ? expires.getTime() : typeof expires === 'string' ? Date.parse(expires) : NaN
+    return Number.isNaN(at) ? Date.now() + this.ttl : at
+  }
+
+  /** The data of a record, its cookie ending when the record does. */
+  parse(id: string, record: SessionRecord): SessionData {
+    let data: SessionData | null
+    try {
+      data = this.serializer.parse(record.text) as SessionData | null
+    } catch (error) {
+      throw new SessionError('ERR_SESSION_INVALID_RECORD', `the record of session ${id} cannot be parsed: ${String(error)}`, {
+        cause: error,
+      })
+    }
+    if (data?.cookie?.expires) data.cookie.expires = new Date(record.expires)
+    return data as SessionData
+  }
+
+  get(id: string, callback?: Callback<[data?: SessionData | null]>): Promise<SessionData | undefined> | undefined {
+    return answer(callback, () =>
+      afterwards(this.read(id), (record) => (record ? this.parse(id, record) : undefined)),
+    )
+  }
+
+  set(id: string, data: SessionData, callback?: Callback): Promise<void> | undefined {
+    return answer(callback, () =>
+      afterwards(this.write(id, this.serializer.stringify(data), this.expiresOf(data), 'always'), () => undefined),
+    )
+  }
+
+  touch(id: string, data: SessionData, callback?: Callback): Promise<void> | undefined {
+    return answer(callback, () => afterwards(this.renew(id, this.expiresOf(data)), () => undefined))
+  }
+
+  destroy(id: string, callback?: Callback): Promise<void> | undefined {
+    return answer(callback, () => afterwards(this.remove(id), () => undefined))
+  }
+
+  all(
+    callback?: Callback<[sessions?: { [id: string]: SessionData } | null]>,
+  ): Promise<{ [id: string]: SessionData }> | undefined {
+    return answer(callback, async () => {
+      const sessions = Object.create(null) as { [id: string]: SessionData }
+      for await (const record of this.records()) sessions[record.id] = this.parse(record.id, record)
+      return sessions
+    })
+  }
+
+  length(callback?: Callback<[length?: number]>): Promise<number> | undefined {
+    return answer(callback, async () => {
+      if (this.count) return this.count()
+      const ids = new Set<string>()
+      for await (const { id } of this.records()) ids.add(id)
+      return ids.size
+    })
+  }
+
+  clear(callback?: Callback): Promise<void> | undefined {
+    return answer(callback, async () => {
+      if (this.removeAll) return this.removeAll()
+      for await (const { id } of this.records()) await this.remove(id)
+    })
+  }
+
+  /** Every live record, page by page. */
+  async *records(): AsyncGenerator<SessionRecord & { id: string }, void, undefined> {
+    let cursor: string | null = null
+    do {
+      const page: RecordPage = await this.scan(cursor, SCAN_PAGE)
+      yield* page.records
+      cursor = page.cursor
+    } while (cursor !== null)
+  }
+}
+
+/** Whether a value is a store of the record contract, of this copy of the library or another. */
+export function isRecordStore(store: object): store is RecordStore {
+  return RECORDS in store
+}
+
+const RECORDS = Symbol.for('sessile.records')
+
+Object.defineProperty(RecordStore.prototype, RECORDS, { value: true })
+Object.defineProperty(RecordStore.prototype, 'ttl', { value: DEFAULT_TTL, writable: true, configurable: true })
+Object.defineProperty(RecordStore.prototype, 'serializer', { value: JSON, writable: true, configurable: true })
+Object.defineProperty(RecordStore.prototype, 'inProcess', { value: false, writable: true, configurable: true })
+Object.defineProperty(RecordStore.prototype, 'linksExpire', { value: false, writable: true, configurable: true })
+

@@ -1,0 +1,176 @@
+import type session from './index'
+import { hiddenSlot } from './hidden'
+import { answer, type Callback, type MaybePromise } from './maybe-promise'
+import { callStore } from './store-call'
+import { SessionError } from './errors'
+
+type SessionData = session.SessionData
+
+/** What a session needs of its request; a store makes do with less than a real one. */
+export interface SessionRequest {
+  sessionID: string
+  sessionStore: session.Store
+  session?: unknown
+  [SESSION_OWNER]?: SessionOwner
+}
+
+/** Whoever carries out what a session is told to do: the middleware's visit, or the store alone outside of a request. */
+export interface SessionOwner {
+  save(session: Session): MaybePromise<void>
+  reload(session: Session): MaybePromise<void>
+  destroy(session: Session): MaybePromise<void>
+  regenerate(session: Session): MaybePromise<void>
+}
+
+/** Where the middleware leaves itself on a request, for the sessions made for it. */
+export const SESSION_OWNER = Symbol('sessile.owner')
+
+/** The session of one request: the user's data, `cookie`, and the methods below, none of which is enumerable. */
+export interface Session {
+  /** The session ID; cannot be changed. */
+  readonly id: string
+  /** The settings and the expiry of this session's cookie. */
+  cookie: session.Cookie
+  /** Gives the session its full lifetime again. The middleware does it on every request. */
+  touch(): this
+  /** Sets `cookie.maxAge` back to `cookie.originalMaxAge`. */
+  resetMaxAge(): this
+  /**
+   * Stores the session now instead of at the end of the response. Without a callback it returns a promise; a failure
+   * that nobody awaits does not end the process.
+   */
+  save(callback: Callback): this
+  save(): Promise<void>
+  save(callback?: Callback): this | Promise<void>
+  /** Replaces `req.session` by what the store holds now; fails when the session is gone. */
+  reload(callback: Callback): this
+  reload(): Promise<void>
+  reload(callback?: Callback): this | Promise<void>
+  /** Deletes the session from the store and from the request. */
+  destroy(callback: Callback): this
+  destroy(): Promise<void>
+  destroy(callback?: Callback): this | Promise<void>
+  /** Destroys this session and puts a new one with a new ID on the request, against session fixation. */
+  regenerate(callback: Callback): this
+  regenerate(): Promise<void>
+  regenerate(callback?: Callback): this | Promise<void>
+}
+
+interface SessionConstructor {
+  new (req: SessionRequest, data?: object): Session & SessionData
+  (this: object, req: SessionRequest, data?: object): void
+  readonly prototype: Session
+}
+
+interface Context {
+  readonly req: SessionRequest
+  readonly id: string
+  readonly owner: SessionOwner
+}
+
+const contexts = hiddenSlot<Context>()
+
+function contextOf(session: Session): Context {
+  const context = contexts.get(session)
+  if (!context) throw new TypeError('this session was not made by the Session constructor')
+  return context
+}
+
+/**
+ * A session with the data given, for `req.sessionID`. Names that a session has already (its methods, `id`, `req`, and
+ * what every object inherits, `__proto__` and `constructor` among them) are not taken from the data.
+ * A function and not a class: packages call it on objects of their own.
+ */
+export const Session = function Session(this: Session, req: SessionRequest, data?: object): void {
+  contexts.set(this, { req, id: req.sessionID, owner: req[SESSION_OWNER] ?? outsideOfRequest })
+  if (typeof data !== 'object' || data === null) return
+  for (const key in data) {
+    if (!(key in this)) (this as unknown as Record<string, unknown>)[key] = (data as Record<string, unknown>)[key]
+  }
+} as unknown as SessionConstructor
+
+const outsideOfRequest: SessionOwner = {
+  save: (session) => callStore(contextOf(session).req.sessionStore, 'set', [session.id, session]),
+  async reload(session) {
+    const { req, id } = contextOf(session)
+    const data = await callStore<SessionData>(req.sessionStore, 'get', [id])
+    if (!data) throw missing(id)
+    req.sessionStore.createSession(req as never, data)
+  },
+  destroy: (session) => callStore(contextOf(session).req.sessionStore, 'destroy', [session.id]),
+  regenerate: (session) => {
+    const { req } = contextOf(session)
+    return callStore(req.sessionStore, 'regenerate', [req])
+  },
+}
+
+/** The error of a reload that finds nothing. */
+export function missing(id: string): SessionError {
+  return new SessionError('ERR_SESSION_MISSING', `failed to load session: the store has none with the ID ${id} any more`)
+}
+
+function define(name: string, property: PropertyDescriptor): void {
+  Object.defineProperty(Session.prototype, name, { configurable: true, enumerable: false, ...property })
+}
+
+function defineMethod(name: string, method: (this: Session, callback?: Callback) => unknown): void {
+  define(name, { writable: true, value: method })
+}
+
+/** A method that can be replaced on one session object by assignment without becoming part of its data. */
+function defineReplaceable(name: string, method: (this: Session, callback?: Callback) => unknown): void {
+  define(name, {
+    get: () => method,
+    set(this: Session, value: unknown) {
+      Object.defineProperty(this, name, { configurable: true, enumerable: false, writable: true, value })
+    },
+  })
+}
+
+/** Tells whether a session's `save` is its own and not one that the application put in its place. */
+export function savesItself(session: Session): boolean {
+  return session.save === save
+}
+
+define('req', {
+  get(this: Session) {
+    return contexts.get(this)?.req
+  },
+})
+define('id', {
+  get(this: Session) {
+    return contexts.get(this)?.id
+  },
+})
+
+defineMethod('touch', function touch() {
+  return this.resetMaxAge()
+})
+
+defineMethod('resetMaxAge', function resetMaxAge() {
+  this.cookie.maxAge = this.cookie.originalMaxAge as number
+  return this
+})
+
+defineReplaceable('save', function save(callback) {
+  return answer(callback, () => contextOf(this).owner.save(this)) ?? this
+})
+
+defineReplaceable('reload', function reload(callback) {
+  return answer(callback, () => contextOf(this).owner.reload(this)) ?? this
+})
+
+defineMethod('destroy', function destroy(callback) {
+  return answer(callback, () => contextOf(this).owner.destroy(this)) ?? this
+})
+
+defineMethod('regenerate', function regenerate(callback) {
+  return answer(callback, () => contextOf(this).owner.regenerate(this)) ?? this
+})
+
+const ownSave = Session.prototype.save
+
+/** Tells whether a session's `save` is its own and not one that the application put in its place. */
+export function savesItself(session: Session): boolean {
+  return session.save === ownSave
+}

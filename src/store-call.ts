@@ -1,0 +1,79 @@
+import type session from './index'
+import { SessionError } from './errors'
+import { isPromise, type MaybePromise } from './maybe-promise'
+
+type Method = 'get' | 'set' | 'destroy' | 'touch' | 'regenerate'
+
+/** How long, in ms, a callback may come after the promise of a method that takes one but resolved with nothing. */
+const CALLBACK_GRACE = 1000
+
+/**
+ * Calls a method of a classic store, whatever its manners: it may throw, call back at once or later, return a promise,
+ * or several of these; the first one counts. What the store throws is thrown; every other error rejects.
+ */
+export function callStore<T = void>(
+  store: session.Store,
+  method: Method,
+  args: readonly unknown[],
+  timeout?: number,
+): MaybePromise<T> {
+  const call = (store as unknown as Record<Method, (...args: unknown[]) => unknown>)[method]
+  let settle: ((error: unknown, value?: T) => void) | undefined
+  let early: { error: unknown; value: T | undefined } | undefined
+
+  const done = (error?: unknown, value?: T): void => {
+    if (settle) settle(error, value)
+    else early ??= { error, value }
+  }
+  let returned: unknown
+  try {
+    returned = call.call(store, ...args, done)
+  } catch (error) {
+    if (!early) throw error
+  }
+  if (early) return early.error ? Promise.reject(early.error as Error) : (early.value as T)
+
+  return new Promise<T>((resolve, reject) => {
+    let timer: NodeJS.Timeout | undefined
+    settle = (error, value) => {
+      clearTimeout(timer)
+      if (error) reject(error as Error)
+      else resolve(value as T)
+    }
+    if (timeout) timer = setTimeout(() => reject(timedOut(method, timeout)), timeout)
+    if (!isPromise(returned)) return
+    const ignoresCallback = call.length <= args.length
+    returned.then(
+      (value) => {
+        if (value !== undefined || ignoresCallback) done(null, value as T)
+        else setTimeout(done, CALLBACK_GRACE)
+      },
+      (error: unknown) => done(error ?? new Error(`the session store's ${method} rejected with nothing`)),
+    )
+  })
+}
+
+/** Bounds how long an answer of a record store may take. */
+export function withTimeout<T>(value: MaybePromise<T>, what: string, timeout: number | undefined): MaybePromise<T> {
+  if (!timeout || !isPromise(value)) return value
+  return new Promise<T>((resolve, reject) => {
+    const timer = setTimeout(() => reject(timedOut(what, timeout)), timeout)
+    value.then(
+      (result) => {
+        clearTimeout(timer)
+        resolve(result)
+      },
+      (error: unknown) => {
+        clearTimeout(timer)
+        reject(error as Error)
+      },
+    )
+  })
+}
+
+function timedOut(what: string, timeout: number): SessionError {
+  return new SessionError(
+    'ERR_SESSION_STORE_TIMEOUT',
+    `the session store did not answer ${what} within ${timeout} ms (option timeout)`,
+  )
+}

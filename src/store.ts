@@ -1,0 +1,82 @@
+import { EventEmitter } from 'node:events'
+import type { Request } from 'express'
+import type session from './index'
+import { Cookie } from './cookie'
+import { answer, afterwards, type Callback } from './maybe-promise'
+import { Session, type SessionRequest } from './session'
+import { callStore } from './store-call'
+
+type SessionData = session.SessionData
+
+/**
+ * The classic store contract: what express-session asks of a store, unchanged.
+ *
+ * A store calls back exactly once, at once or later. It may return a promise instead of, or besides, calling back:
+ * what comes first counts. What it throws counts as its error. It emits `disconnect` when it cannot answer for a
+ * while, and `connect` when it can again.
+ */
+export interface Store extends EventEmitter {
+  /** Passes the session's data, or nothing when there is none or it has expired (an error with the code `ENOENT` says the same). */
+  get(id: string, callback: (error: any, data?: SessionData | null) => void): unknown
+  /** Stores the data whole, over whatever was there, until `data.cookie.expires`, else for the store's own default. */
+  set(id: string, data: SessionData, callback?: (error?: any) => void): unknown
+  /** Deletes; no error when there is nothing to delete. */
+  destroy(id: string, callback?: (error?: any) => void): unknown
+  /** Moves the end of a session to `data.cookie.expires`, never its data; does nothing for one that is gone. */
+  touch?(id: string, data: SessionData, callback?: () => void): unknown
+  /** Passes all live sessions, by ID or as a list. */
+  all?(callback: (error: any, sessions?: SessionData[] | { [id: string]: SessionData } | null) => void): unknown
+  /** Passes the number of live sessions. */
+  length?(callback: (error: any, length?: number) => void): unknown
+  /** Deletes all sessions. */
+  clear?(callback?: (error?: any) => void): unknown
+
+  /** Destroys the request's session and gives it a new one. */
+  regenerate(req: Request, callback: (error?: any) => any): void
+  /** Loads a session by its ID, outside of any request. */
+  load(id: string, callback: (error: any, session?: SessionData) => any): void
+  /** Makes a Session of stored data and puts it on the request. */
+  createSession(req: Request, data: SessionData): Session & SessionData
+}
+
+interface StoreConstructor {
+  new (): Store
+  (this: unknown): void
+  readonly prototype: Store
+}
+
+/** The middleware's own addition to a store: gives the request a new session. */
+export type GeneratingStore = Store & { generate(req: Request): void }
+
+/** The base of all stores. A function and not a class: stores call it on themselves, or never call it at all. */
+export const Store = function Store(this: EventEmitter): void {
+  EventEmitter.call(this as never)
+} as unknown as StoreConstructor
+
+Object.setPrototypeOf(Store.prototype, EventEmitter.prototype)
+Object.setPrototypeOf(Store, EventEmitter)
+
+Store.prototype.regenerate = function regenerate(this: GeneratingStore, req: Request, callback: Callback) {
+  const generate = (): void => this.generate(req)
+  void answer(callback, () => afterwards(callStore(this, 'destroy', [req.sessionID]), generate))
+}
+
+Store.prototype.load = function load(id, callback) {
+  void answer(callback, () =>
+    afterwards(callStore<SessionData | undefined>(this, 'get', [id]), (data) => {
+      const req: SessionRequest = { sessionID: id, sessionStore: this }
+      return data ? this.createSession(req as Request, data) : undefined
+    }),
+  )
+}
+
+Store.prototype.createSession = function createSession(req: SessionRequest, data: SessionData) {
+  const { expires, originalMaxAge } = data.cookie
+  const cookie = new Cookie(data.cookie)
+  if (typeof expires === 'string') cookie.expires = new Date(expires)
+  cookie.originalMaxAge = originalMaxAge
+  data.cookie = cookie
+  const created = new Session(req, data)
+  req.session = created
+  return created
+}
