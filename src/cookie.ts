@@ -41,9 +41,9 @@ interface CookieConstructor {
 
 /** The fields behind the accessors. */
 type Fields = Omit<Cookie, 'data' | 'maxAge' | 'expires'> & {
-  _expires: Date | number | false | null | undefined
+  _expires: Date | false | null | undefined
   maxAge: unknown
-  expires: Date | number | false | null | undefined
+  expires: Date | false | null | undefined
 }
 
 /**
@@ -74,7 +74,7 @@ Object.defineProperties(Cookie.prototype, {
     get(this: Fields) {
       return this._expires
     },
-    set(this: Fields, expires: Date | number | false | null | undefined) {
+    set(this: Fields, expires: Date | false | null | undefined) {
       this._expires = expires
       this.originalMaxAge = this.maxAge as number | null
     },
@@ -125,8 +125,66 @@ Object.defineProperties(Cookie.prototype, {
     configurable: true,
     enumerable: true,
     writable: true,
-    value(this: Cookie): CookieData {
-      return this.data
+    value(this: Cookie, key?: string): CookieData | undefined {
+      return this === passedOver && key === 'cookie' ? undefined : this.data
     },
   },
 })
+
+const { toJSON } = Cookie.prototype
+let passedOver: unknown
+
+/**
+ * Serialises a session as if it had no cookie, for a fifth of what a replacer function costs. `undefined` when the
+ * cookie is not one of ours, or has a `toJSON` of the application's that must be heard.
+ */
+export function stringifyWithout(cookie: unknown, session: object): string | undefined {
+  if (!(cookie instanceof Cookie) || cookie.toJSON !== toJSON) return undefined
+  passedOver = cookie
+  try {
+    return JSON.stringify(session)
+  } finally {
+    passedOver = undefined
+  }
+}
+
+/** A cookie as it was stored, ending at `expires`. */
+export function restoreCookie(stored: object, expires: Date | null | undefined): Cookie {
+  const cookie = new Cookie() as unknown as Fields
+  for (const key in stored) {
+    if (key !== 'data' && key !== 'expires' && key !== 'originalMaxAge') {
+      ;(cookie as unknown as Record<string, unknown>)[key] = (stored as Record<string, unknown>)[key]
+    }
+  }
+  cookie._expires = expires
+  cookie.originalMaxAge = (stored as Cookie).originalMaxAge
+  return cookie as unknown as Cookie
+}
+
+/** What of a cookie is a setting, and not its running expiry. */
+export type CookieSettings = Omit<CookieData, 'expires'>
+
+export function settingsOf(cookie: Cookie): CookieSettings {
+  const { originalMaxAge, path, domain, httpOnly, secure, sameSite, partitioned, priority } = cookie
+  return { originalMaxAge, path, domain, httpOnly, secure, sameSite, partitioned, priority }
+}
+
+/** Lifetimes that differ by less, in ms, are the same: setting `expires` to a time from now never gives one twice. */
+const SAME_LIFETIME = 1000
+
+export function isSameSettings(a: CookieSettings, b: Cookie): boolean {
+  return (
+    isSameLifetime(a.originalMaxAge, b.originalMaxAge) &&
+    a.path === b.path &&
+    a.domain === b.domain &&
+    a.httpOnly === b.httpOnly &&
+    a.secure === b.secure &&
+    a.sameSite === b.sameSite &&
+    a.partitioned === b.partitioned &&
+    a.priority === b.priority
+  )
+}
+
+function isSameLifetime(a: number | null | undefined, b: number | null | undefined): boolean {
+  return typeof a === 'number' && typeof b === 'number' ? Math.abs(a - b) < SAME_LIFETIME : (a ?? null) === (b ?? null)
+}

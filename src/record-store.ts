@@ -105,7 +105,7 @@ export abstract class RecordStore extends Store {
     return Number.isNaN(at) ? Date.now() + this.ttl : at
   }
 
-  /** The data of a record, its cookie ending when the record does. */
+  /** The data of a record as JSON has it, its cookie ending when the record does. */
   parse(id: string, record: SessionRecord): SessionData {
     let data: SessionData | null
     try {
@@ -115,7 +115,7 @@ export abstract class RecordStore extends Store {
         cause: error,
       })
     }
-    if (data?.cookie?.expires) data.cookie.expires = new Date(record.expires)
+    if (data?.cookie?.expires) data.cookie.expires = new Date(record.expires).toISOString() as unknown as Date
     return data as SessionData
   }
 
@@ -131,7 +131,7 @@ export abstract class RecordStore extends Store {
     )
   }
 
-  touch(id: string, data: SessionData, callback?: Callback): Promise<void> | undefined {
+  override touch(id: string, data: SessionData, callback?: Callback): Promise<void> | undefined {
     return answer(callback, () => afterwards(this.renew(id, this.expiresOf(data)), () => undefined))
   }
 
@@ -139,7 +139,7 @@ export abstract class RecordStore extends Store {
     return answer(callback, () => afterwards(this.remove(id), () => undefined))
   }
 
-  all(
+  override all(
     callback?: Callback<[sessions?: { [id: string]: SessionData } | null]>,
   ): Promise<{ [id: string]: SessionData }> | undefined {
     return answer(callback, async () => {
@@ -149,7 +149,7 @@ export abstract class RecordStore extends Store {
     })
   }
 
-  length(callback?: Callback<[length?: number]>): Promise<number> | undefined {
+  override length(callback?: Callback<[length?: number]>): Promise<number> | undefined {
     return answer(callback, async () => {
       if (this.count) return this.count()
       const ids = new Set<string>()
@@ -158,7 +158,7 @@ export abstract class RecordStore extends Store {
     })
   }
 
-  clear(callback?: Callback): Promise<void> | undefined {
+  override clear(callback?: Callback): Promise<void> | undefined {
     return answer(callback, async () => {
       if (this.removeAll) return this.removeAll()
       for await (const { id } of this.records()) await this.remove(id)

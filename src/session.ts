@@ -57,7 +57,7 @@ export interface Session {
 }
 
 interface SessionConstructor {
-  new (req: SessionRequest, data?: object): Session & SessionData
+  new (req: SessionRequest, data?: object, owner?: SessionOwner, id?: string): Session & SessionData
   (this: object, req: SessionRequest, data?: object): void
   readonly prototype: Session
 }
@@ -81,8 +81,14 @@ function contextOf(session: Session): Context {
  * what every object inherits, `__proto__` and `constructor` among them) are not taken from the data.
  * A function and not a class: packages call it on objects of their own.
  */
-export const Session = function Session(this: Session, req: SessionRequest, data?: object): void {
-  contexts.set(this, { req, id: req.sessionID, owner: req[SESSION_OWNER] ?? outsideOfRequest })
+export const Session = function Session(
+  this: Session,
+  req: SessionRequest,
+  data?: object,
+  owner: SessionOwner = req[SESSION_OWNER] ?? outsideOfRequest,
+  id: string = req.sessionID,
+): void {
+  contexts.set(this, { req, id, owner })
   if (typeof data !== 'object' || data === null) return
   for (const key in data) {
     if (!(key in this)) (this as unknown as Record<string, unknown>)[key] = (data as Record<string, unknown>)[key]
@@ -94,7 +100,7 @@ const outsideOfRequest: SessionOwner = {
   async reload(session) {
     const { req, id } = contextOf(session)
     const data = await callStore<SessionData>(req.sessionStore, 'get', [id])
-    if (!data) throw missing(id)
+    if (!data) throw missing()
     req.sessionStore.createSession(req as never, data)
   },
   destroy: (session) => callStore(contextOf(session).req.sessionStore, 'destroy', [session.id]),
@@ -105,8 +111,8 @@ const outsideOfRequest: SessionOwner = {
 }
 
 /** The error of a reload that finds nothing. */
-export function missing(id: string): SessionError {
-  return new SessionError('ERR_SESSION_MISSING', `failed to load session: the store has none with the ID ${id} any more`)
+export function missing(): SessionError {
+  return new SessionError('ERR_SESSION_MISSING', 'failed to load session')
 }
 
 function define(name: string, property: PropertyDescriptor): void {
@@ -125,11 +131,6 @@ function defineReplaceable(name: string, method: (this: Session, callback?: Call
       Object.defineProperty(this, name, { configurable: true, enumerable: false, writable: true, value })
     },
   })
-}
-
-/** Tells whether a session's `save` is its own and not one that the application put in its place. */
-export function savesItself(session: Session): boolean {
-  return session.save === save
 }
 
 define('req', {

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events'
 import type { Request } from 'express'
 import type session from './index'
 import { Cookie } from './cookie'
-import { answer, afterwards, type Callback } from './maybe-promise'
+import { answer, afterwards, type Callback, type MaybePromise } from './maybe-promise'
 import { Session, type SessionRequest } from './session'
 import { callStore } from './store-call'
 
@@ -15,13 +15,13 @@ type SessionData = session.SessionData
  * what comes first counts. What it throws counts as its error. It emits `disconnect` when it cannot answer for a
  * while, and `connect` when it can again.
  */
-export interface Store extends EventEmitter {
+declare abstract class AbstractStore extends EventEmitter {
   /** Passes the session's data, or nothing when there is none or it has expired (an error with the code `ENOENT` says the same). */
-  get(id: string, callback: (error: any, data?: SessionData | null) => void): unknown
+  abstract get(id: string, callback: (error: any, data?: SessionData | null) => void): unknown
   /** Stores the data whole, over whatever was there, until `data.cookie.expires`, else for the store's own default. */
-  set(id: string, data: SessionData, callback?: (error?: any) => void): unknown
+  abstract set(id: string, data: SessionData, callback?: (error?: any) => void): unknown
   /** Deletes; no error when there is nothing to delete. */
-  destroy(id: string, callback?: (error?: any) => void): unknown
+  abstract destroy(id: string, callback?: (error?: any) => void): unknown
   /** Moves the end of a session to `data.cookie.expires`, never its data; does nothing for one that is gone. */
   touch?(id: string, data: SessionData, callback?: () => void): unknown
   /** Passes all live sessions, by ID or as a list. */
@@ -39,26 +39,21 @@ export interface Store extends EventEmitter {
   createSession(req: Request, data: SessionData): Session & SessionData
 }
 
-interface StoreConstructor {
-  new (): Store
-  (this: unknown): void
-  readonly prototype: Store
-}
+export type Store = AbstractStore
 
 /** The middleware's own addition to a store: gives the request a new session. */
-export type GeneratingStore = Store & { generate(req: Request): void }
+export type GeneratingStore = Store & { generate(req: Request): MaybePromise<void> }
 
 /** The base of all stores. A function and not a class: stores call it on themselves, or never call it at all. */
 export const Store = function Store(this: EventEmitter): void {
   EventEmitter.call(this as never)
-} as unknown as StoreConstructor
+} as unknown as typeof AbstractStore
 
 Object.setPrototypeOf(Store.prototype, EventEmitter.prototype)
 Object.setPrototypeOf(Store, EventEmitter)
 
 Store.prototype.regenerate = function regenerate(this: GeneratingStore, req: Request, callback: Callback) {
-  const generate = (): void => this.generate(req)
-  void answer(callback, () => afterwards(callStore(this, 'destroy', [req.sessionID]), generate))
+  void answer(callback, () => afterwards(callStore(this, 'destroy', [req.sessionID]), () => this.generate(req)))
 }
 
 Store.prototype.load = function load(id, callback) {

@@ -1,0 +1,72 @@
+import type { RequestHandler } from 'express'
+import { Cookie as CookieClass } from './cookie'
+import { createSessions } from './middleware'
+import type * as options from './options'
+import * as records from './record-store'
+import { Session as SessionClass } from './session'
+import { Store as StoreClass, type GeneratingStore } from './store'
+import { MemoryStore as MemoryStoreClass, type MemoryStoreOptions as MemoryOptions } from './stores/memory'
+
+declare global {
+  namespace Express {
+    type SessionStore = GeneratingStore
+
+    interface Request {
+      /** The session of this request. It exists only behind the middleware. */
+      session: session.Session & Partial<session.SessionData>
+      /** The ID of the session of this request. */
+      sessionID: string
+      /** The store that the session is kept in. */
+      sessionStore: SessionStore
+    }
+  }
+}
+
+/**
+ * Makes the session middleware.
+ * @param options the secret that signs the session cookie, which stands for the recommended options with it, or an
+ *   object of options
+ * @throws TypeError that names the option which cannot be used
+ */
+function session(options?: session.SessionOptions | session.Secret): session.Sessions {
+  return createSessions(options)
+}
+
+// eslint-disable-next-line no-redeclare -- the function and what hangs on it
+namespace session {
+  /** The data of a session. Declare your own: `declare module 'sessile' { interface SessionData { userId: string } }` */
+  export interface SessionData {
+    cookie: Cookie
+  }
+
+  export type Sessions = ReturnType<typeof createSessions> & RequestHandler
+  export type SessionOptions = options.SessionOptions
+  export type CookieOptions = options.CookieOptions
+  export type Secret = options.Secret
+  export type Transport = options.Transport
+  export type MemoryStoreOptions = MemoryOptions
+
+  export const Session = SessionClass
+  export type Session = SessionClass
+  export const Cookie = CookieClass
+  export type Cookie = CookieClass
+  export const Store = StoreClass
+  export type Store = StoreClass
+  export const MemoryStore = MemoryStoreClass
+  export type MemoryStore = MemoryStoreClass
+  export const RecordStore = records.RecordStore
+  export type RecordStore = records.RecordStore
+  export type SessionRecord = records.SessionRecord
+  export type WriteCondition = records.WriteCondition
+  export type RecordPage = records.RecordPage
+  export type Serializer = records.Serializer
+}
+
+// Node finds the names that ES modules may import in lines like these.
+exports.Session = session.Session
+exports.Cookie = session.Cookie
+exports.Store = session.Store
+exports.MemoryStore = session.MemoryStore
+exports.RecordStore = session.RecordStore
+
+export = session

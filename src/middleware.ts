@@ -1,0 +1,180 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Request, RequestHandler } from 'express'
+import createDebug = require('debug')
+import onHeaders = require('on-headers')
+import uid = require('uid-safe')
+import type session from './index'
+import { readSessionId, Signer, type PresentedId } from './cookie-header'
+import { SessionEvents } from './events'
+import { isPromise } from './maybe-promise'
+import { resolveOptions, type ResolvedOptions, type Secret, type SessionOptions } from './options'
+import { DEFAULT_TTL, isRecordStore, type Serializer } from './record-store'
+import { isBelow } from './request'
+import { holdEnd } from './response-end'
+import { SESSION_OWNER } from './session'
+import { storeAccess, type StoreAccess } from './store-access'
+import { MemoryStore } from './stores/memory'
+import type { GeneratingStore } from './store'
+import { Visit, type VisitedRequest } from './visit'
+
+const debug = createDebug('express-session')
+
+type Next = (error?: unknown) => void
+
+/** The options and what follows from them, worked out once. */
+export type Settings = ResolvedOptions & {
+  readonly store: session.Store
+  readonly access: () => StoreAccess
+  readonly events: SessionEvents
+  readonly serializer: Serializer
+  /** Lifetime, in ms, of a session whose cookie has no expiry. */
+  readonly ttl: number
+  /** Whether the store may renew a session while reading it. */
+  readonly renewsOnRead: boolean
+  readonly idProperty: string
+  readonly storeProperty: string
+  /** Where the visit is kept on the request, and the accessors that lead to it. */
+  readonly visitKey: symbol
+  readonly sessionAccessor: PropertyDescriptor
+  readonly idAccessor: PropertyDescriptor
+  readonly newId: () => string
+}
+
+/** The middleware for these options, and what belongs to it. */
+export function createSessions(options?: SessionOptions | Secret): RequestHandler & { readonly events: SessionEvents } {
+  const settings = settle(resolveOptions(options))
+  const { cookie, events, name, property, skip, store, storeProperty, transport } = settings
+  const ownSigner = settings.secrets && new Signer(settings.secrets)
+  const signerOf = ownSigner ? () => ownSigner : signerOfRequest()
+  const isReady = followReadiness(store)
+  offerGenerate(store)
+
+  return Object.assign(function session(request: IncomingMessage, res: ServerResponse, next: Next): void {
+    const req = request as VisitedRequest
+    if (req[property]) return next()
+    if (skip?.(req as unknown as Request)) return next()
+    if (!isReady()) return skipped('the store is disconnected', next)
+    const cookieOptions = typeof cookie === 'function' ? cookie(req as unknown as Request) : cookie
+    if (!isBelow(cookieOptions.path ?? '/', req)) return skipped('the path is not below the cookie path', next)
+    const signer = transport ? undefined : signerOf(req)
+    if (!transport && !signer) return next(new Error('secret option required for sessions'))
+
+    req[storeProperty] = store
+    const presented = transport ? carried(transport.read(req as unknown as Request)) : readSessionId(req, name, signer as Signer)
+    const visit = new Visit(settings, req, res, next, signer, presented, cookieOptions)
+    req[SESSION_OWNER] = visit
+    if (typeof res.writeHead === 'function') onHeaders(res, () => visit.writeCookie())
+    holdEnd(res, visit)
+    begin(visit, next)
+  } as unknown as RequestHandler, { events })
+}
+
+/** Loads the session and goes on to the handler, in the caller's own turn where the store answers at once. */
+function begin(visit: Visit, next: Next): void {
+  const failed = (error: unknown): void => {
+    debug('loading failed: %o', error)
+    if (visit.settings.onLoadError === 'error') return next(error)
+    visit.settings.events.emit('storeError', { error, id: visit.presented?.id })
+    next()
+  }
+  let begun
+  try {
+    begun = visit.begin()
+  } catch (error) {
+    return failed(error)
+  }
+  if (!isPromise(begun)) return next()
+  begun.then(
+    () => process.nextTick(next),
+    (error: unknown) => process.nextTick(failed, error),
+  )
+}
+
+function skipped(why: string, next: Next): void {
+  debug('no session: %s', why)
+  next()
+}
+
+function carried(id: string | null | undefined): PresentedId | undefined {
+  return id ? { id, oldSecret: false } : undefined
+}
+
+/** Without a secret of our own, cookie-parser's `req.secret` signs. */
+function signerOfRequest(): (req: VisitedRequest) => Signer | undefined {
+  let last: Secret | undefined
+  let signer: Signer | undefined
+  return (req) => {
+    const secret = req['secret'] as Secret | undefined
+    if (secret !== last) {
+      last = secret
+      signer = secret ? new Signer([secret]) : undefined
+    }
+    return signer
+  }
+}
+
+function followReadiness(store: session.Store): () => boolean {
+  let ready = true
+  store.on('disconnect', () => (ready = false))
+  store.on('connect', () => (ready = true))
+  return () => ready
+}
+
+/** Gives the store its `generate`, for which each request's own middleware answers, however many share the store. */
+function offerGenerate(store: session.Store): void {
+  ;(store as GeneratingStore).generate = (req) => {
+    const owner = (req as unknown as VisitedRequest)[SESSION_OWNER]
+    if (owner instanceof Visit) return owner.replace()
+    throw new Error('store.generate was called with a request that the session middleware has not seen')
+  }
+}
+
+function settle(options: ResolvedOptions): Settings {
+  const store = options.store ?? new MemoryStore()
+  if (process.env['NODE_ENV'] === 'production' && store instanceof MemoryStore) warnOfMemory()
+  const events = new SessionEvents()
+  const records = isRecordStore(store) ? store : undefined
+  const visitKey = Symbol('sessile.visit')
+  const visitOf = (req: object): Visit => (req as VisitedRequest)[visitKey] as Visit
+  return Object.freeze({
+    ...options,
+    store,
+    events,
+    access: storeAccess(store, { ...options, events }),
+    serializer: records?.serializer ?? JSON,
+    ttl: records?.ttl ?? DEFAULT_TTL,
+    renewsOnRead: records !== undefined && !records.inProcess && !options.resave && options.touchAfter === 0,
+    idProperty: options.property + 'ID',
+    storeProperty: options.property + 'Store',
+    visitKey,
+    sessionAccessor: {
+      configurable: true,
+      enumerable: true,
+      get(this: object): unknown {
+        return visitOf(this).session
+      },
+      set(this: object, value: unknown) {
+        visitOf(this).session = value
+      },
+    },
+    idAccessor: {
+      configurable: true,
+      enumerable: true,
+      get(this: object): unknown {
+        return visitOf(this).id
+      },
+      set(this: object, value: unknown) {
+        visitOf(this).id = value
+      },
+    },
+    newId: () => uid.sync(24),
+  })
+}
+
+/** Said on every start, as express-session does, but of what is still true. */
+function warnOfMemory(): void {
+  console.warn(
+    'Warning: sessions are kept in the memory of this process (MemoryStore): they are gone at a restart,\n' +
+      'and no other process has them. In production, give session() a store.',
+  )
+}

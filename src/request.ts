@@ -1,0 +1,24 @@
+import type { IncomingMessage } from 'node:http'
+import parseurl = require('parseurl')
+
+/** Whether the client's connection is encrypted: by the socket, else as far as a proxy is trusted to say so. */
+export function isSecure(req: IncomingMessage, trustProxy: boolean | undefined): boolean {
+  const { socket, connection } = req as unknown as Record<'socket' | 'connection', { encrypted?: boolean } | undefined>
+  if ((socket ?? connection)?.encrypted) return true
+  if (trustProxy === false) return false
+  if (trustProxy !== true) return (req as { secure?: unknown }).secure === true
+  const forwarded = req.headers['x-forwarded-proto']
+  const nearest = String(forwarded ?? '').split(',', 1)[0] as string
+  return nearest.trim().toLowerCase() === 'https'
+}
+
+/** Whether the browser sends a cookie of this path with the request: RFC 6265, section 5.1.4. */
+export function isBelow(cookiePath: string, req: IncomingMessage): boolean {
+  const url = (req as { originalUrl?: string }).originalUrl ?? req.url ?? '/'
+  if (cookiePath === '/' && url.startsWith('/')) return true
+  const pathname = parseurl.original(req)?.pathname ?? '/'
+  return (
+    pathname.startsWith(cookiePath) &&
+    (pathname.length === cookiePath.length || cookiePath.endsWith('/') || pathname[cookiePath.length] === '/')
+  )
+}

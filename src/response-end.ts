@@ -1,0 +1,148 @@
+import type { ServerResponse } from 'node:http'
+import { isPromise, type MaybePromise } from './maybe-promise'
+
+/** What has to happen at the end of a response. */
+export interface EndOfResponse {
+  /**
+   * Commits the session and answers when that has ended. What it throws is found before anything was sent: the end is
+   * called off and the error given to `fail`.
+   */
+  commit(): MaybePromise<void>
+  /** Has the application answer with an error instead; the response is as if `end` had not been called. */
+  fail(error: unknown): void
+  /** Takes an error when the response can no longer be changed. */
+  report(error: unknown): void
+  /** Whether the header block, too, waits for the commit, so that another answer stays possible. */
+  readonly holdsHeaders: boolean
+  /** What the client gets when a commit fails that was waited for. */
+  onFailure(error: unknown): 'respond' | 'error' | 'disconnect'
+}
+
+type End = (this: ServerResponse, ...args: unknown[]) => unknown
+
+/** The headers that belong to a body and must not outlive it. */
+const BODY_HEADERS = ['Content-Length', 'Content-Encoding', 'Content-Range', 'ETag', 'Last-Modified']
+
+/**
+ * Holds the end of a response until the session is committed.
+ *
+ * This is the one place that goes behind Node's back. `end` is replaced on the response, as there is no other way to
+ * wait for something between a handler's `res.end()` and the bytes on the wire. When nothing is to be waited for,
+ * Node's own `end` is called at once and nothing differs. Else the header block is made, so that `headersSent` is true
+ * and headers are fixed as after any `end`, but Node sends it only together with the body, in one write.
+ */
+export function holdEnd(res: ServerResponse, hooks: EndOfResponse): void {
+  if (typeof res.end !== 'function') return
+  const end = res.end as End
+  let held = false
+
+  function sessionEnd(this: ServerResponse, ...args: unknown[]): unknown {
+    if (held) return endAgain(res, args)
+    const body = bodyOf(args)
+    if (!isWritable(body.chunk)) return end.apply(res, args)
+
+    let committed: MaybePromise<void>
+    try {
+      committed = hooks.commit()
+    } catch (error) {
+      return callOff(error, args)
+    }
+    if (!isPromise(committed)) return end.apply(res, args)
+
+    if (!hooks.holdsHeaders) fixHeaders(res, body)
+    held = true
+    const release = holdResponse(res)
+    const proceed = (): void => {
+      held = false
+      release()
+      try {
+        end.apply(res, args)
+      } catch (error) {
+        hooks.report(error)
+        res.destroy()
+      }
+    }
+    committed.then(proceed, (error: unknown) => {
+      const answer = hooks.onFailure(error)
+      if (answer === 'error' && !res.headersSent) {
+        held = false
+        release()
+        callOff(error, args)
+        return
+      }
+      if (answer !== 'respond') res.destroy()
+      proceed()
+      hooks.report(error)
+    })
+    return res
+  }
+
+  function callOff(error: unknown, args: unknown[]): unknown {
+    if (res.headersSent) {
+      hooks.report(error)
+      return end.apply(res, args)
+    }
+    if (typeof res.removeHeader === 'function') for (const name of BODY_HEADERS) res.removeHeader(name)
+    hooks.fail(error)
+    return res
+  }
+
+  res.end = sessionEnd as typeof res.end
+}
+
+interface Body {
+  chunk: unknown
+  encoding: BufferEncoding | undefined
+}
+
+function bodyOf([chunk, encoding]: unknown[]): Body {
+  return {
+    chunk: typeof chunk === 'function' ? undefined : chunk,
+    encoding: typeof encoding === 'string' ? (encoding as BufferEncoding) : undefined,
+  }
+}
+
+/** Node's `end` throws at anything else, and is left to do so before the session is committed. */
+function isWritable(chunk: unknown): chunk is string | Uint8Array | null | undefined {
+  return chunk === undefined || chunk === null || typeof chunk === 'string' || chunk instanceof Uint8Array
+}
+
+/**
+ * Makes the header block without sending it. Node's `end` would have noted the length of the body before, for
+ * `Content-Length`. HTTP/2 has no such step in between: its headers wait with the body.
+ */
+function fixHeaders(res: ServerResponse & { _contentLength?: number | null }, { chunk, encoding }: Body): void {
+  if (res.headersSent || typeof res.writeHead !== 'function' || res.req?.httpVersionMajor >= 2) return
+  res._contentLength =
+    typeof chunk === 'string' ? Buffer.byteLength(chunk, encoding) : ((chunk as Uint8Array | null)?.byteLength ?? 0)
+  res.writeHead(res.statusCode)
+}
+
+/** Makes a held response look ended: `writableEnded` is true and `write` refuses. Returns what takes that back. */
+function holdResponse(res: ServerResponse): () => void {
+  const write = Object.getOwnPropertyDescriptor(res, 'write')
+  res.write = refuseWrite as typeof res.write
+  Object.defineProperty(res, 'writableEnded', { configurable: true, value: true })
+  return () => {
+    delete (res as Partial<ServerResponse>).write
+    delete (res as { writableEnded?: boolean }).writableEnded
+    if (write) Object.defineProperty(res, 'write', write)
+  }
+}
+
+function refuseWrite(this: ServerResponse, _chunk: unknown, encoding: unknown, callback: unknown): boolean {
+  const error = Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' })
+  const done = typeof encoding === 'function' ? encoding : callback
+  process.nextTick(() => {
+    if (typeof done === 'function') (done as (error: Error) => void)(error)
+    if (this.listenerCount('error') > 0) this.emit('error', error)
+  })
+  return false
+}
+
+/** As Node answers an `end` after the first. */
+function endAgain(res: ServerResponse, args: unknown[]): ServerResponse {
+  const callback = args.find((arg) => typeof arg === 'function') as (() => void) | undefined
+  if (callback) res.once('finish', callback)
+  return res
+}

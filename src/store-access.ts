@@ -1,0 +1,307 @@
+import createDebug = require('debug')
+import type session from './index'
+import { mergeChanges, serializeData, serializeRecord } from './changes'
+import { SessionError } from './errors'
+import type { SessionEvents } from './events'
+import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
+import { isRecordStore, RecordStore, type SessionRecord } from './record-store'
+import type { Session } from './session'
+import { callStore, withTimeout } from './store-call'
+
+const debug = createDebug('express-session')
+
+type SessionData = session.SessionData
+
+/** What a request knows of its session in the store, so that it writes only where that still holds. */
+export interface Stored {
+  /** The record, of a record store. */
+  readonly record?: SessionRecord
+  /** The record parsed; left out as long as nobody needs it. */
+  readonly data?: SessionData
+  /** When that was, in the count of sessions destroyed in this process. */
+  readonly since: number
+}
+
+/** A session given to the store, and the data that it was given with: a merge may have changed it. */
+export interface Saved {
+  readonly stored: Stored
+  readonly dataText: string
+}
+
+/** The one way to a store, whichever contract it keeps. What fails at once is thrown, all else rejects. */
+export interface StoreAccess {
+  load(id: string, renewTo?: number): MaybePromise<Stored | null>
+  /**
+   * Writes the session: `from` is what is known of it, `null` for one that the store never had, `undefined` where
+   * nothing is known. Fails with `ERR_SESSION_DESTROYED` when it was destroyed meanwhile.
+   */
+  save(session: Session, dataText: string, from: Stored | null | undefined): MaybePromise<Saved>
+  /** Renews a session that was touched. */
+  touch(session: Session, stored: Stored | undefined): MaybePromise<void>
+  destroy(id: string): MaybePromise<void>
+}
+
+export interface AccessSettings {
+  readonly conflict: 'merge' | 'overwrite'
+  readonly timeout: number
+  readonly touchAfter: number
+  readonly events: SessionEvents
+}
+
+/**
+ * Chooses the way to a store. Records are a shortcut past the classic methods, taken only as long as nobody has
+ * replaced one of those on the store or in a subclass.
+ */
+export function storeAccess(store: session.Store, settings: AccessSettings): () => StoreAccess {
+  const classic = new ClassicAccess(store, settings)
+  if (!isRecordStore(store)) return () => classic
+  const records = new RecordAccess(store, settings)
+  const { get, set, touch, destroy } = baseOf(store)
+  return () =>
+    store.get === get && store.set === set && store.touch === touch && store.destroy === destroy ? records : classic
+}
+
+/** The RecordStore that a store extends: ours, or that of another copy of this library. */
+function baseOf(store: RecordStore): RecordStore {
+  let base: object = store
+  while (!Object.hasOwn(base, 'records')) base = Object.getPrototypeOf(base) as object
+  return base as RecordStore
+}
+
+/** How often a write is tried that others keep overtaking, and how long, in ms, it waits between two tries at most. */
+const MAX_TRIES = 100
+const MAX_BACKOFF = 50
+
+/** A record renewed while it was read ends where its request wants it to, but for the request's own time, in ms. */
+const RENEWED = 60_000
+
+export class RecordAccess implements StoreAccess {
+  readonly #store: RecordStore
+  readonly #settings: AccessSettings
+  /** The writers of one session that met a conflict in this process go one after the other. */
+  readonly #queues = new Map<string, Promise<unknown>>()
+
+  constructor(store: RecordStore, settings: AccessSettings) {
+    this.#store = store
+    this.#settings = settings
+  }
+
+  load(id: string, renewTo?: number): MaybePromise<Stored | null> {
+    const read = this.#store.read(id, renewTo)
+    return isPromise(read)
+      ? afterwards(withTimeout(read, 'read', this.#settings.timeout), (record) => this.#known(id, record))
+      : this.#known(id, read)
+  }
+
+  /** A record that this process wrote is parsed when it is looked at, any other one now, while errors have a way. */
+  #known(id: string, record: SessionRecord | null): Stored | null {
+    if (!record) return null
+    if (this.#store.inProcess && this.#store.serializer === JSON && record.text.startsWith('{"cookie":{')) {
+      return { record, since: 0 }
+    }
+    return { record, data: checked(id, this.#store.parse(id, record)), since: 0 }
+  }
+
+  save(session: Session, dataText: string, from: Stored | null | undefined): MaybePromise<Saved> {
+    return afterwards(this.#write(session, dataText, from), (saved) => {
+      if (saved) return saved
+      if (!from) throw idTaken(session.id)
+      return this.#inTurn(session.id, () => this.#saveMerged(session, from))
+    })
+  }
+
+  #write(session: Session, dataText: string, from: Stored | null | undefined): MaybePromise<Saved | null> {
+    const text = serializeRecord(session, dataText, this.#store.serializer)
+    const expires = this.#store.expiresOf(session)
+    const condition =
+      from === null
+        ? 'absent'
+        : !from?.record
+          ? 'always'
+          : this.#settings.conflict === 'overwrite'
+            ? 'present'
+            : { version: from.record.version }
+    const written = this.#store.write(session.id, text, expires, condition)
+    return afterwards(withTimeout(written, 'write', this.#settings.timeout), (version) =>
+      version === null ? null : { stored: { record: { text, expires, version }, since: 0 }, dataText },
+    )
+  }
+
+  /** Loads what others wrote meanwhile, brings it into the session and writes again, until nobody was faster. */
+  async #saveMerged(session: Session, from: Stored): Promise<Saved> {
+    let base = from
+    for (let tries = 1; tries <= MAX_TRIES; tries++) {
+      const theirs = await this.load(session.id)
+      if (!theirs) throw destroyed(session.id)
+      this.merge(session, base, theirs)
+      debug('merged the changes of another request')
+      this.#settings.events.emit('conflict', { id: session.id, tries })
+      base = theirs
+      const saved = await this.#write(session, serializeData(session, this.#store.serializer), theirs)
+      if (saved) return saved
+      await new Promise((resolve) => setTimeout(resolve, Math.random() * Math.min(tries, MAX_BACKOFF)))
+    }
+    throw conflict(session.id)
+  }
+
+  /** Brings into a session what others changed between two states of the store. */
+  merge(session: Session, base: Stored, theirs: Stored): void {
+    const { serializer } = this.#store
+    mergeChanges(this.#dataOf(base), session, this.#dataOf(theirs), serializer)
+  }
+
+  /** Parsed anew: what was parsed before may be part of a session now. */
+  #dataOf(stored: Stored): object {
+    return this.#store.serializer.parse((stored.record as SessionRecord).text) as object
+  }
+
+  /**
+   * Loads the newest state, has it changed, and writes it if nobody was faster, else begins again.
+   * @throws SessionError when the session is gone or others were faster every time
+   */
+  update(id: string, change: (newest: Stored) => MaybePromise<Session>): Promise<{ saved: Saved; session: Session }> {
+    return this.#inTurn(id, async () => {
+      for (let tries = 1; tries <= MAX_TRIES; tries++) {
+        const newest = await this.load(id)
+        if (!newest) throw destroyed(id)
+        const session = await change({ ...newest, data: this.#store.parse(id, newest.record as SessionRecord) })
+        const saved = await this.#write(session, serializeData(session, this.#store.serializer), newest)
+        if (saved) return { saved, session }
+        await new Promise((resolve) => setTimeout(resolve, Math.random() * Math.min(tries, MAX_BACKOFF)))
+      }
+      throw conflict(id)
+    })
+  }
+
+  touch(session: Session, stored: Stored | undefined): MaybePromise<void> {
+    return this.renew(session.id, this.#store.expiresOf(session), stored?.record)
+  }
+
+  /** Moves the end of a record, unless that was done while reading it, or so lately that it can wait. */
+  renew(id: string, expires: number, record: SessionRecord | undefined): MaybePromise<void> {
+    const { touchAfter, timeout } = this.#settings
+    const later = record ? expires - record.expires : Infinity
+    if (record?.renewed ? Math.abs(later) < RENEWED : later >= 0 && later < touchAfter) return
+    const renewed = this.#store.renew(id, expires)
+    if (isPromise(renewed)) return afterwards(withTimeout(renewed, 'renew', timeout), () => undefined)
+  }
+
+  destroy(id: string): MaybePromise<void> {
+    return afterwards(withTimeout(this.#store.remove(id), 'remove', this.#settings.timeout), () => undefined)
+  }
+
+  #inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#queues.get(id)
+    const turn = before ? before.then(work, work) : work()
+    this.#queues.set(id, turn)
+    const leave = (): void => {
+      if (this.#queues.get(id) === turn) this.#queues.delete(id)
+    }
+    turn.then(leave, leave)
+    return turn
+  }
+}
+
+class ClassicAccess implements StoreAccess {
+  readonly #store: session.Store
+  readonly #settings: AccessSettings
+  readonly #destroyed: Destroyed
+
+  constructor(store: session.Store, settings: AccessSettings) {
+    this.#store = store
+    this.#settings = settings
+    this.#destroyed = Destroyed.of(store)
+  }
+
+  load(id: string): MaybePromise<Stored | null> {
+    const since = this.#destroyed.count
+    const found = this.#call<SessionData | null | undefined>('get', [id])
+    if (!isPromise(found)) return found ? { data: checked(id, found), since } : null
+    return found.then(
+      (data) => (data ? { data: checked(id, data), since } : null),
+      (error: unknown) => {
+        if ((error as NodeJS.ErrnoException | undefined)?.code === 'ENOENT') return null
+        throw error
+      },
+    )
+  }
+
+  save(session: Session, dataText: string, from: Stored | null | undefined): MaybePromise<Saved> {
+    if (from && this.#destroyed.since(session.id, from.since)) throw destroyed(session.id)
+    const since = this.#destroyed.count
+    return afterwards(this.#call('set', [session.id, session]), () => ({ stored: { since }, dataText }))
+  }
+
+  touch(session: Session, stored: Stored | undefined): MaybePromise<void> {
+    if (typeof this.#store.touch !== 'function') return
+    if (stored && this.#destroyed.since(session.id, stored.since)) return
+    return this.#call('touch', [session.id, session])
+  }
+
+  destroy(id: string): MaybePromise<void> {
+    this.#destroyed.add(id)
+    return this.#call('destroy', [id])
+  }
+
+  #call<T = void>(method: 'get' | 'set' | 'touch' | 'destroy', args: unknown[]): MaybePromise<T> {
+    return callStore<T>(this.#store, method, args, this.#settings.timeout)
+  }
+}
+
+/**
+ * The sessions of a classic store that were destroyed in this process, so that a request that loaded one before does
+ * not bring it back. Other processes cannot be known: the classic contract has no way to write only over what is there.
+ */
+class Destroyed {
+  static readonly #stores = new WeakMap<object, Destroyed>()
+  static readonly #MAX = 10_000
+
+  readonly #when = new Map<string, number>()
+  count = 0
+
+  static of(store: object): Destroyed {
+    let destroyed = this.#stores.get(store)
+    if (!destroyed) this.#stores.set(store, (destroyed = new Destroyed()))
+    return destroyed
+  }
+
+  add(id: string): void {
+    this.#when.delete(id)
+    this.#when.set(id, ++this.count)
+    if (this.#when.size > Destroyed.#MAX) this.#when.delete(this.#when.keys().next().value as string)
+  }
+
+  since(id: string, count: number): boolean {
+    return (this.#when.get(id) ?? 0) > count
+  }
+}
+
+/** What a store gave as a session's data has to be an object with a cookie. */
+function checked(id: string, data: unknown): SessionData {
+  const cookie = typeof data === 'object' && data !== null ? (data as { cookie?: unknown }).cookie : undefined
+  if (typeof cookie === 'object' && cookie !== null) return data as SessionData
+  const what = typeof data === 'object' && data !== null ? 'it has no cookie' : `it is a ${typeof data}, not an object`
+  throw new SessionError(
+    'ERR_SESSION_INVALID_RECORD',
+    `Cannot read properties of undefined (reading 'expires'): the record of session ${id} is no session, as ${what}. ` +
+      `Delete it from the store, or set the option onInvalidRecord to 'replace'`,
+  )
+}
+
+function destroyed(id: string): SessionError {
+  return new SessionError('ERR_SESSION_DESTROYED', `session ${id} was destroyed by another request and is not saved`)
+}
+
+function idTaken(id: string): SessionError {
+  return new SessionError(
+    'ERR_SESSION_ID_TAKEN',
+    `a new session got the ID ${id}, which another session has; see that the option genid gives a new ID every time`,
+  )
+}
+
+function conflict(id: string): SessionError {
+  return new SessionError(
+    'ERR_SESSION_CONFLICT',
+    `session ${id} could not be saved: other requests changed it before each of ${MAX_TRIES} tries`,
+  )
+}

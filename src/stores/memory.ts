@@ -1,0 +1,346 @@
+import { DEFAULT_TTL, RecordStore, type RecordPage, type SessionRecord, type WriteCondition } from '../record-store'
+import { SessionError } from '../errors'
+import { hiddenSlot } from '../hidden'
+import { Store } from '../store'
+import { ExpiryQueue, type Ending } from './expiry-queue'
+
+export interface MemoryStoreOptions {
+  /** Lifetime, in ms, of a session whose cookie has no expiry; renewed by every request. Default: one day. */
+  ttl?: number | undefined
+  /**
+   * The most sessions to keep. When it is reached, expired ones go first, then the least recently used ones without a
+   * user, then the least recently used. Default: no bound, since whoever can make sessions could push out others'.
+   */
+  max?: number | undefined
+}
+
+/**
+ * Keeps sessions in this process: fast, gone at a restart, not shared with other processes. Expired sessions leave by
+ * themselves, by a timer that does not keep the process alive.
+ */
+export interface MemoryStore extends RecordStore {
+  readonly max: number
+  /** A view of the stored sessions: JSON texts by ID. */
+  sessions: { [id: string]: string }
+  read(id: string): SessionRecord | null
+  write(id: string, text: string, expires: number, condition: WriteCondition): string | null
+  renew(id: string, expires: number): boolean
+  remove(id: string): boolean
+  scan(cursor: string | null, limit: number): RecordPage
+  prune(limit: number): number
+  removeAll(): void
+  count(): number
+  link(user: string, id: string): void
+  unlink(user: string, id: string): void
+  linked(user: string): string[]
+}
+
+interface MemoryStoreConstructor {
+  new (options?: MemoryStoreOptions): MemoryStore
+  (this: unknown, options?: MemoryStoreOptions): void
+  readonly prototype: MemoryStore
+}
+
+/** `expires` and `queuedFor` count from START: V8 keeps numbers that small without an object for each. */
+class Entry implements Ending {
+  queuedFor = 0
+  place = -1
+
+  constructor(
+    readonly id: string,
+    public text: string,
+    public expires: number,
+  ) {}
+}
+
+const START = Date.now()
+const PRUNE_BATCH = 500
+const MIN_PRUNE_DELAY = 1000
+const MAX_PRUNE_DELAY = 2 ** 31 - 1
+const MAX_OPEN_SCANS = 16
+
+/** What was used longest ago, first. One iterator is kept: a new one would walk over every gap that deletions left. */
+class Recency {
+  readonly #entries = new Set<Entry>()
+  #oldest = this.#entries.values()
+
+  use(entry: Entry): void {
+    this.#entries.delete(entry)
+    this.#entries.add(entry)
+  }
+
+  delete(entry: Entry): void {
+    this.#entries.delete(entry)
+  }
+
+  /** Takes out the entry that was used longest ago. */
+  take(): Entry | undefined {
+    let next = this.#oldest.next()
+    if (next.done) {
+      this.#oldest = this.#entries.values()
+      next = this.#oldest.next()
+    }
+    if (next.value) this.#entries.delete(next.value)
+    return next.value
+  }
+}
+
+/** The state of one store, in one object and off the store, so that subclasses have all names to themselves. */
+class Memory {
+  readonly entries = new Map<string, Entry>()
+  readonly queue = new ExpiryQueue<Entry>()
+  /** The IDs of each user's sessions, and the user of each session that has one. */
+  readonly users = new Map<string, Set<string>>()
+  readonly userOf = new Map<string, string>()
+  /** Scans under way; the oldest is given up when there are too many. */
+  readonly scans = new Map<string, Iterator<Entry>>()
+  scanCount = 0
+  timer: NodeJS.Timeout | undefined
+  /** Kept when the store has a bound. */
+  readonly anonymous = new Recency()
+  readonly signedIn = new Recency()
+
+  constructor(readonly max: number) {}
+
+  get bounded(): boolean {
+    return this.max !== Infinity
+  }
+
+  /** The live entry, and dead ones forgotten on the way. */
+  find(id: string): Entry | undefined {
+    const entry = this.entries.get(id)
+    if (!entry) return undefined
+    if (entry.expires <= Date.now() - START) {
+      this.drop(entry)
+      return undefined
+    }
+    if (this.bounded) this.recencyOf(entry).use(entry)
+    return entry
+  }
+
+  add(entry: Entry): void {
+    while (this.entries.size >= this.max) this.makeRoom()
+    this.entries.set(entry.id, entry)
+    this.queue.add(entry)
+    if (this.bounded) this.recencyOf(entry).use(entry)
+    if (!this.timer) this.schedulePrune()
+  }
+
+  drop(entry: Entry): void {
+    this.entries.delete(entry.id)
+    this.queue.remove(entry)
+    if (this.bounded) this.recencyOf(entry).delete(entry)
+    const user = this.userOf.get(entry.id)
+    if (user !== undefined) this.forgetUser(user, entry.id)
+  }
+
+  recencyOf(entry: Entry): Recency {
+    return this.userOf.has(entry.id) ? this.signedIn : this.anonymous
+  }
+
+  makeRoom(): void {
+    const entry = this.queue.ended(Date.now() - START) ?? this.anonymous.take() ?? this.signedIn.take()
+    if (entry) this.drop(entry)
+  }
+
+  forgetUser(user: string, id: string): void {
+    this.userOf.delete(id)
+    const ids = this.users.get(user)
+    ids?.delete(id)
+    if (ids?.size === 0) this.users.delete(user)
+  }
+
+  prune(limit: number): number {
+    const now = Date.now() - START
+    let pruned = 0
+    for (let entry; pruned < limit && (entry = this.queue.ended(now)); pruned++) this.drop(entry)
+    return pruned
+  }
+
+  /** The timer holds the store only weakly, and the process not at all. */
+  schedulePrune(full = false): void {
+    const { next } = this.queue
+    this.timer = undefined
+    if (next === undefined) return
+    const delay = full ? 0 : Math.min(Math.max(next + START - Date.now(), MIN_PRUNE_DELAY), MAX_PRUNE_DELAY)
+    const weak = new WeakRef(this)
+    this.timer = setTimeout(() => {
+      const memory = weak.deref()
+      if (memory) memory.schedulePrune(memory.prune(PRUNE_BATCH) === PRUNE_BATCH)
+    }, delay)
+    this.timer.unref()
+  }
+}
+
+const memories = hiddenSlot<Memory>()
+
+function memoryOf(store: object): Memory {
+  let memory = memories.get(store)
+  if (!memory) memories.set(store, (memory = new Memory(Infinity)))
+  return memory
+}
+
+/**
+ * A store in memory. A function and not a class: packages call it on themselves.
+ * @throws SessionError when `ttl` or `max` is not a positive number
+ */
+export const MemoryStore = function MemoryStore(this: MemoryStore, options: MemoryStoreOptions = {}): void {
+  Store.call(this)
+  const { ttl = DEFAULT_TTL, max = Infinity } = options
+  if (!(ttl > 0)) throw invalid('ttl', 'a positive number of ms')
+  if (!(max >= 1)) throw invalid('max', 'a whole number of at least 1')
+  if (ttl !== DEFAULT_TTL) this.ttl = ttl
+  memories.set(this, new Memory(max))
+} as unknown as MemoryStoreConstructor
+
+function invalid(option: string, want: string): SessionError {
+  return new SessionError('ERR_SESSION_OPTION', `MemoryStore: option ${option} must be ${want}`)
+}
+
+Object.setPrototypeOf(MemoryStore.prototype, RecordStore.prototype)
+Object.setPrototypeOf(MemoryStore, RecordStore)
+
+Object.defineProperty(MemoryStore.prototype, 'inProcess', { value: true })
+
+const methods: Partial<MemoryStore> & ThisType<MemoryStore> = {
+  read(id) {
+    const entry = memoryOf(this).find(id)
+    return entry ? recordOf(entry) : null
+  },
+
+  write(id, text, expires, condition) {
+    const memory = memoryOf(this)
+    const entry = memory.find(id)
+    if (entry ? condition === 'absent' : condition !== 'always' && condition !== 'absent') return null
+    if (entry && typeof condition === 'object' && condition.version !== entry.text) return null
+    if (entry && expires <= Date.now()) memory.drop(entry)
+    else if (entry) {
+      entry.text = text
+      entry.expires = expires - START
+      memory.queue.hasten(entry)
+    } else if (expires > Date.now()) {
+      memory.add(new Entry(id, text, expires - START))
+    }
+    return text
+  },
+
+  renew(id, expires) {
+    const memory = memoryOf(this)
+    const entry = memory.find(id)
+    if (!entry) return false
+    entry.expires = expires - START
+    memory.queue.hasten(entry)
+    return true
+  },
+
+  remove(id) {
+    const memory = memoryOf(this)
+    const entry = memory.find(id)
+    if (entry) memory.drop(entry)
+    return entry !== undefined
+  },
+
+  scan(cursor, limit) {
+    const { scans, entries } = memoryOf(this)
+    const memory = memoryOf(this)
+    const key = cursor ?? String(++memory.scanCount)
+    const scan = scans.get(key) ?? entries.values()
+    const page: RecordPage = { records: [], cursor: key }
+    const now = Date.now() - START
+    while (page.records.length < limit) {
+      const { value, done } = scan.next() as IteratorResult<Entry, undefined>
+      if (done) {
+        scans.delete(key)
+        return { records: page.records, cursor: null }
+      }
+      if (value.expires > now) page.records.push({ id: value.id, ...recordOf(value) })
+    }
+    scans.set(key, scan)
+    if (scans.size > MAX_OPEN_SCANS) scans.delete(scans.keys().next().value as string)
+    return page
+  },
+
+  prune(limit) {
+    return memoryOf(this).prune(limit)
+  },
+
+  removeAll() {
+    const memory = memoryOf(this)
+    clearTimeout(memory.timer)
+    memories.set(this, new Memory(memory.max))
+  },
+
+  count() {
+    const memory = memoryOf(this)
+    memory.prune(Infinity)
+    return memory.entries.size
+  },
+
+  link(user, id) {
+    const memory = memoryOf(this)
+    const entry = memory.find(id)
+    if (!entry) return
+    if (memory.bounded) memory.recencyOf(entry).delete(entry)
+    this.unlink(memory.userOf.get(id) ?? user, id)
+    memory.userOf.set(id, user)
+    const ids = memory.users.get(user)
+    if (ids) ids.add(id)
+    else memory.users.set(user, new Set([id]))
+    if (memory.bounded) memory.signedIn.use(entry)
+  },
+
+  unlink(user, id) {
+    const memory = memoryOf(this)
+    if (memory.userOf.get(id) !== user) return
+    const entry = memory.bounded ? memory.find(id) : undefined
+    if (entry) memory.signedIn.delete(entry)
+    memory.forgetUser(user, id)
+    if (entry) memory.anonymous.use(entry)
+  },
+
+  linked(user) {
+    return [...(memoryOf(this).users.get(user) ?? [])]
+  },
+}
+
+for (const [name, value] of Object.entries(methods)) {
+  Object.defineProperty(MemoryStore.prototype, name, { value, writable: true, configurable: true })
+}
+
+/** The version is the text itself: comparing a text with itself costs nothing, and what is the same lost nothing. */
+function recordOf(entry: Entry): SessionRecord {
+  return { text: entry.text, expires: entry.expires + START, version: entry.text }
+}
+
+Object.defineProperty(MemoryStore.prototype, 'sessions', {
+  configurable: true,
+  get(this: MemoryStore) {
+    return viewOf(this)
+  },
+  set(this: MemoryStore, sessions: { [id: string]: string }) {
+    this.removeAll()
+    Object.assign(viewOf(this), sessions)
+  },
+})
+
+/** The stored texts by ID, as express-session's MemoryStore has them in `sessions`. */
+function viewOf(store: MemoryStore): { [id: string]: string } {
+  const textOf = (id: string | symbol): string | undefined => {
+    const record = typeof id === 'string' ? store.read(id) : null
+    return record ? store.serializer.stringify(store.parse(id as string, record)) : undefined
+  }
+  return new Proxy(Object.create(null) as { [id: string]: string }, {
+    get: (_, id) => textOf(id),
+    has: (_, id) => textOf(id) !== undefined,
+    ownKeys: () => store.scan(null, Infinity).records.map((record) => record.id),
+    getOwnPropertyDescriptor: (_, id) => {
+      const value = textOf(id)
+      return value === undefined ? undefined : { value, enumerable: true, configurable: true, writable: true }
+    },
+    set: (_, id, text: string) => {
+      const data = store.serializer.parse(text) as { cookie: { expires?: unknown } }
+      return store.write(id as string, text, store.expiresOf(data), 'always') !== null
+    },
+    deleteProperty: (_, id) => store.remove(id as string) || true,
+  })
+}
