@@ -33,7 +33,7 @@ export interface Cookie extends CookieOptions {
   toJSON(): CookieData
 }
 
-interface CookieConstructor {
+export interface CookieConstructor {
   new (options?: CookieOptions): Cookie
   (this: unknown, options?: CookieOptions): void
   readonly prototype: Cookie

@@ -1,15 +1,15 @@
 import type { RequestHandler } from 'express'
-import { Cookie as CookieClass } from './cookie'
+import * as cookies from './cookie'
 import { createSessions } from './middleware'
 import type * as options from './options'
 import * as records from './record-store'
-import { Session as SessionClass } from './session'
-import { Store as StoreClass, type GeneratingStore } from './store'
-import { MemoryStore as MemoryStoreClass, type MemoryStoreOptions as MemoryOptions } from './stores/memory'
+import * as sessions from './session'
+import * as stores from './store'
+import * as memory from './stores/memory'
 
 declare global {
   namespace Express {
-    type SessionStore = GeneratingStore
+    type SessionStore = stores.GeneratingStore
 
     interface Request {
       /** The session of this request. It exists only behind the middleware. */
@@ -40,22 +40,17 @@ namespace session {
   }
 
   export type Sessions = ReturnType<typeof createSessions> & RequestHandler
+  export import Session = sessions.Session
+  export import Cookie = cookies.Cookie
+  export import Store = stores.Store
+  export import MemoryStore = memory.MemoryStore
+  export import RecordStore = records.RecordStore
+
   export type SessionOptions = options.SessionOptions
   export type CookieOptions = options.CookieOptions
   export type Secret = options.Secret
   export type Transport = options.Transport
-  export type MemoryStoreOptions = MemoryOptions
-
-  export const Session = SessionClass
-  export type Session = SessionClass
-  export const Cookie = CookieClass
-  export type Cookie = CookieClass
-  export const Store = StoreClass
-  export type Store = StoreClass
-  export const MemoryStore = MemoryStoreClass
-  export type MemoryStore = MemoryStoreClass
-  export const RecordStore = records.RecordStore
-  export type RecordStore = records.RecordStore
+  export type MemoryStoreOptions = memory.MemoryStoreOptions
   export type SessionRecord = records.SessionRecord
   export type WriteCondition = records.WriteCondition
   export type RecordPage = records.RecordPage

@@ -56,7 +56,7 @@ export interface Session {
   regenerate(callback?: Callback): this | Promise<void>
 }
 
-interface SessionConstructor {
+export interface SessionConstructor {
   new (req: SessionRequest, data?: object, owner?: SessionOwner, id?: string): Session & SessionData
   (this: object, req: SessionRequest, data?: object): void
   readonly prototype: Session

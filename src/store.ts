@@ -15,7 +15,7 @@ type SessionData = session.SessionData
  * what comes first counts. What it throws counts as its error. It emits `disconnect` when it cannot answer for a
  * while, and `connect` when it can again.
  */
-declare abstract class AbstractStore extends EventEmitter {
+export declare abstract class AbstractStore extends EventEmitter {
   /** Passes the session's data, or nothing when there is none or it has expired (an error with the code `ENOENT` says the same). */
   abstract get(id: string, callback: (error: any, data?: SessionData | null) => void): unknown
   /** Stores the data whole, over whatever was there, until `data.cookie.expires`, else for the store's own default. */

@@ -35,7 +35,7 @@ export interface MemoryStore extends RecordStore {
   linked(user: string): string[]
 }
 
-interface MemoryStoreConstructor {
+export interface MemoryStoreConstructor {
   new (options?: MemoryStoreOptions): MemoryStore
   (this: unknown, options?: MemoryStoreOptions): void
   readonly prototype: MemoryStore
