@@ -1,5 +1,6 @@
 import cookie = require('cookie')
 import depd = require('depd')
+import { hiddenSlot } from './hidden'
 import type { CookieOptions } from './options'
 
 const deprecate = depd('express-session')
@@ -15,6 +16,41 @@ export interface CookieData {
   domain: string | undefined
   path: string | undefined
   sameSite: boolean | 'lax' | 'strict' | 'none' | 'auto' | undefined
+}
+
+/**
+ * What sessile notes of a session for its own use. It is stored with the cookie, under a key that express-session passes
+ * over, as all names on the session belong to the user's data.
+ */
+export interface SessionNotes {
+  /** When the session was made, was last given a new ID, and was last seen, in ms since the epoch. */
+  created?: number
+  renewed?: number
+  seen?: number
+  /** Whose session it is, and what the application wants to know of it. */
+  user?: string
+  about?: unknown
+  /** Messages for the next request. */
+  flash?: { [type: string]: unknown[] }
+  /** This session goes on under another ID: which one, sealed with this ID, and since when. */
+  movedTo?: string
+  movedAt?: number
+}
+
+const NOTES = 'sessile'
+const notes = hiddenSlot<SessionNotes>()
+
+export function notesOf(cookie: object): SessionNotes | undefined {
+  return notes.get(cookie)
+}
+
+export function setNotes(cookie: object, value: SessionNotes): void {
+  notes.set(cookie, value)
+}
+
+/** The notes in a stored cookie. */
+export function storedNotes(cookie: object): SessionNotes | undefined {
+  return (cookie as { [NOTES]?: SessionNotes })[NOTES]
 }
 
 /** The cookie of one session: its settings, and when it ends. */
@@ -59,7 +95,8 @@ export const Cookie = function Cookie(this: Fields, options?: Record<string, unk
   if (options) {
     if (typeof options !== 'object') throw new TypeError('argument options must be a object')
     for (const key in options) {
-      if (key !== 'data') (this as unknown as Record<string, unknown>)[key] = options[key]
+      if (key === NOTES) setNotes(this, options[key] as SessionNotes)
+      else if (key !== 'data') (this as unknown as Record<string, unknown>)[key] = options[key]
     }
     if (this.originalMaxAge === undefined || this.originalMaxAge === null) {
       this.originalMaxAge = this.maxAge as number | null
@@ -125,8 +162,10 @@ Object.defineProperties(Cookie.prototype, {
     configurable: true,
     enumerable: true,
     writable: true,
-    value(this: Cookie, key?: string): CookieData | undefined {
-      return this === passedOver && key === 'cookie' ? undefined : this.data
+    value(this: Cookie, key?: string): (CookieData & { [NOTES]?: SessionNotes }) | undefined {
+      if (this === passedOver && key === 'cookie') return undefined
+      const noted = notes.get(this)
+      return noted ? { ...this.data, [NOTES]: noted } : this.data
     },
   },
 })
@@ -152,7 +191,8 @@ export function stringifyWithout(cookie: unknown, session: object): string | und
 export function restoreCookie(stored: object, expires: Date | null | undefined): Cookie {
   const cookie = new Cookie() as unknown as Fields
   for (const key in stored) {
-    if (key !== 'data' && key !== 'expires' && key !== 'originalMaxAge') {
+    if (key === NOTES) setNotes(cookie, (stored as { [NOTES]: SessionNotes })[NOTES])
+    else if (key !== 'data' && key !== 'expires' && key !== 'originalMaxAge') {
       ;(cookie as unknown as Record<string, unknown>)[key] = (stored as Record<string, unknown>)[key]
     }
   }

@@ -16,6 +16,8 @@ export interface Situation {
   readonly everSaved: boolean
   /** An older secret signed the client's cookie. */
   readonly oldSecret: boolean
+  /** The session goes on under another ID than the client's. */
+  readonly moved: boolean
   /** The cookie has an expiry. */
   readonly expires: boolean
 }
@@ -52,6 +54,7 @@ function action(now: Situation, policy: Policy): Decision['action'] {
 }
 
 function whyCookie(now: Situation, policy: Policy): string {
+  if (now.moved) return 'renewed ID'
   if (!now.presented) return policy.saveUninitialized ? 'new' : now.changed ? 'new and changed' : ''
   if (policy.rolling) return 'rolling'
   if (now.oldSecret) return 'signed by an older secret'

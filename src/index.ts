@@ -1,9 +1,9 @@
-import type { RequestHandler } from 'express'
 import * as cookies from './cookie'
 import { createSessions } from './middleware'
 import type * as options from './options'
 import * as records from './record-store'
 import * as sessions from './session'
+import type * as api from './sessions'
 import * as stores from './store'
 import * as memory from './stores/memory'
 
@@ -39,7 +39,7 @@ namespace session {
     cookie: Cookie
   }
 
-  export type Sessions = ReturnType<typeof createSessions> & RequestHandler
+  export type Sessions = api.Sessions
   export import Session = sessions.Session
   export import Cookie = cookies.Cookie
   export import Store = stores.Store

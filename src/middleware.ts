@@ -6,12 +6,15 @@ import uid = require('uid-safe')
 import type session from './index'
 import { readSessionId, Signer, type PresentedId } from './cookie-header'
 import { SessionEvents } from './events'
+import { flashOver } from './flash'
+import { hasLifetimes, type Lifetimes } from './lifetimes'
 import { isPromise } from './maybe-promise'
-import { resolveOptions, type ResolvedOptions, type Secret, type SessionOptions } from './options'
+import { resolveOptions, type CookieOptions, type ResolvedOptions, type Secret, type SessionOptions } from './options'
 import { DEFAULT_TTL, isRecordStore, type Serializer } from './record-store'
 import { isBelow } from './request'
 import { holdEnd } from './response-end'
-import { SESSION_OWNER } from './session'
+import { missing, SESSION_OWNER, type Session } from './session'
+import type { Sessions } from './sessions'
 import { storeAccess, type StoreAccess } from './store-access'
 import { MemoryStore } from './stores/memory'
 import type { GeneratingStore } from './store'
@@ -29,6 +32,8 @@ export type Settings = ResolvedOptions & {
   readonly serializer: Serializer
   /** Lifetime, in ms, of a session whose cookie has no expiry. */
   readonly ttl: number
+  /** The timeouts, where there are any. */
+  readonly lifetimes: Lifetimes | undefined
   /** Whether the store may renew a session while reading it. */
   readonly renewsOnRead: boolean
   readonly idProperty: string
@@ -38,35 +43,50 @@ export type Settings = ResolvedOptions & {
   readonly sessionAccessor: PropertyDescriptor
   readonly idAccessor: PropertyDescriptor
   readonly newId: () => string
+  readonly signerOf: (req: VisitedRequest) => Signer | undefined
 }
 
-/** The middleware for these options, and what belongs to it. */
-export function createSessions(options?: SessionOptions | Secret): RequestHandler & { readonly events: SessionEvents } {
+/** Makes the middleware. */
+export function createSessions(options?: SessionOptions | Secret): Sessions {
   const settings = settle(resolveOptions(options))
-  const { cookie, events, name, property, skip, store, storeProperty, transport } = settings
-  const ownSigner = settings.secrets && new Signer(settings.secrets)
-  const signerOf = ownSigner ? () => ownSigner : signerOfRequest()
+  const { cookie, property, skip, store } = settings
   const isReady = followReadiness(store)
   offerGenerate(store)
 
-  return Object.assign(function session(request: IncomingMessage, res: ServerResponse, next: Next): void {
+  function session(request: IncomingMessage, res: ServerResponse, next: Next): void {
     const req = request as VisitedRequest
     if (req[property]) return next()
     if (skip?.(req as unknown as Request)) return next()
     if (!isReady()) return skipped('the store is disconnected', next)
     const cookieOptions = typeof cookie === 'function' ? cookie(req as unknown as Request) : cookie
     if (!isBelow(cookieOptions.path ?? '/', req)) return skipped('the path is not below the cookie path', next)
-    const signer = transport ? undefined : signerOf(req)
-    if (!transport && !signer) return next(new Error('secret option required for sessions'))
+    const visit = visitFor(settings, req, res, next, cookieOptions)
+    if (!visit) return next(new Error('secret option required for sessions'))
 
-    req[storeProperty] = store
-    const presented = transport ? carried(transport.read(req as unknown as Request)) : readSessionId(req, name, signer as Signer)
-    const visit = new Visit(settings, req, res, next, signer, presented, cookieOptions)
-    req[SESSION_OWNER] = visit
     if (typeof res.writeHead === 'function') onHeaders(res, () => visit.writeCookie())
     holdEnd(res, visit)
     begin(visit, next)
-  } as unknown as RequestHandler, { events })
+  }
+
+  return Object.assign(session as unknown as RequestHandler, apiOf(settings))
+}
+
+/** Reads the session ID that the request brings. Without a secret, of ours or cookie-parser's, there is no visit. */
+function visitFor(
+  settings: Settings,
+  req: VisitedRequest,
+  res: ServerResponse,
+  next: Next,
+  cookieOptions: CookieOptions,
+): Visit | undefined {
+  const { name, signerOf, store, storeProperty, transport } = settings
+  const signer = transport ? undefined : signerOf(req)
+  if (!transport && !signer) return undefined
+  const presented = transport ? carried(transport.read(req as unknown as Request)) : readSessionId(req, name, signer as Signer)
+  const visit = new Visit(settings, req, res, next, signer, presented, cookieOptions)
+  req[storeProperty] = store
+  req[SESSION_OWNER] = visit
+  return visit
 }
 
 /** Loads the session and goes on to the handler, in the caller's own turn where the store answers at once. */
@@ -88,6 +108,48 @@ function begin(visit: Visit, next: Next): void {
     () => process.nextTick(next),
     (error: unknown) => process.nextTick(failed, error),
   )
+}
+
+/** What can be done with sessions outside of `req.session`. */
+function apiOf(settings: Settings): Omit<Sessions, keyof RequestHandler> {
+  const { access, cookie, events, property, store } = settings
+
+  function visitOf(req: IncomingMessage): Visit {
+    const visit = (req as VisitedRequest)[settings.visitKey]
+    if (visit instanceof Visit) return visit
+    throw new TypeError('this request has no session: it has not come through this session middleware')
+  }
+
+  /** A visit without a response, for a session that is known by its ID. */
+  function visitById(id: string): Visit {
+    const req = { headers: {}, url: '/' } as VisitedRequest
+    req[settings.storeProperty] = store
+    const visit = new Visit(settings, req, {} as ServerResponse, () => undefined, undefined, { id, oldSecret: false }, {})
+    req[SESSION_OWNER] = visit
+    return visit
+  }
+
+  return {
+    events,
+    async update(target, change) {
+      const visit = typeof target === 'string' ? visitById(target) : visitOf(target)
+      if (typeof target === 'string' && !(await visit.enter())) throw missing()
+      await visit.update(change)
+    },
+    async get(id) {
+      const stored = await access().load(id)
+      return stored ? access().dataOf(id, stored) : undefined
+    },
+    async load(request) {
+      const req = request as VisitedRequest
+      const cookieOptions = typeof cookie === 'function' ? cookie(req as unknown as Request) : cookie
+      const visit = visitFor(settings, req, {} as ServerResponse, () => undefined, cookieOptions)
+      return (await visit?.enter()) ? (req[property] as Session & session.SessionData) : undefined
+    },
+    destroy: async (id) => visitById(id).destroyById(id),
+    renew: (req) => visitOf(req).renew(),
+    flash: (req) => flashOver((change) => visitOf(req).updateNotes(change)),
+  }
 }
 
 function skipped(why: string, next: Next): void {
@@ -134,6 +196,7 @@ function settle(options: ResolvedOptions): Settings {
   if (process.env['NODE_ENV'] === 'production' && store instanceof MemoryStore) warnOfMemory()
   const events = new SessionEvents()
   const records = isRecordStore(store) ? store : undefined
+  const ownSigner = options.secrets && new Signer(options.secrets)
   const visitKey = Symbol('sessile.visit')
   const visitOf = (req: object): Visit => (req as VisitedRequest)[visitKey] as Visit
   return Object.freeze({
@@ -141,6 +204,7 @@ function settle(options: ResolvedOptions): Settings {
     store,
     events,
     access: storeAccess(store, { ...options, events }),
+    lifetimes: hasLifetimes(options) ? options : undefined,
     serializer: records?.serializer ?? JSON,
     ttl: records?.ttl ?? DEFAULT_TTL,
     renewsOnRead: records !== undefined && !records.inProcess && !options.resave && options.touchAfter === 0,
@@ -168,6 +232,7 @@ function settle(options: ResolvedOptions): Settings {
       },
     },
     newId: () => uid.sync(24),
+    signerOf: ownSigner ? () => ownSigner : signerOfRequest(),
   })
 }
 

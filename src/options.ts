@@ -5,6 +5,7 @@ import cookie = require('cookie')
 import depd = require('depd')
 import type session from './index'
 import { warnOnce } from './errors'
+import type { Encryption, HashIds } from './sealed-store'
 
 const deprecate = depd('express-session')
 
@@ -100,6 +101,34 @@ export interface SessionOptions {
   touchAfter?: number | undefined
   /** How many ms a request waits for an answer of the store. Default: 0, without end. */
   timeout?: number | undefined
+
+  /**
+   * A session ends when it brings no request for so many ms (up to a twentieth more, so that not every request has to
+   * write). Default: 0, never.
+   */
+  idleTimeout?: number | undefined
+  /** A session ends so many ms after it was made, however busy it is. Default: 0, never. */
+  absoluteTimeout?: number | undefined
+  /** A session gets a new ID every so many ms. Needs a record store. Default: 0, never. */
+  renewalTimeout?: number | undefined
+  /** For how many ms after a renewal requests that were under way may use the old ID. Default: 10,000. */
+  renewalGrace?: number | undefined
+  /**
+   * What happens when an ID comes back after its grace period, which may mean that it was stolen: nothing but the event
+   * `staleId` and a new session, or the session that goes on under the newer ID is destroyed, too. Default: `'ignore'`.
+   */
+  onStaleId?: 'ignore' | 'destroy' | undefined
+  /**
+   * Stores sessions under a hash of their IDs, so that a leaked database gives nobody a cookie. `key` makes it an HMAC;
+   * `migrate` still finds sessions stored under plain IDs, once. Needs a record store. Default: `false`.
+   */
+  hashIds?: HashIds | undefined
+  /** Encrypts what is stored (AES-256-GCM): a key of 32 bytes, or a list of which the first encrypts. Needs a record store. */
+  encryption?: Encryption | undefined
+  /** Has the browser forget the cookie when its session was destroyed. Default: `false`; in the short form `true`. */
+  clearCookie?: boolean | undefined
+  /** Sends `Cache-Control: no-store` with every session cookie, so that no cache keeps it. Default: `false`. */
+  noStore?: boolean | undefined
 }
 
 /** The options, checked and completed; where one has no default it is left out. */
@@ -107,7 +136,7 @@ export type ResolvedOptions = {
   readonly [Name in Exclude<keyof SessionOptions, 'secret' | 'key' | Optional>]: NonNullable<SessionOptions[Name]>
 } & Readonly<Pick<SessionOptions, Optional>> & { readonly secrets: readonly Secret[] | undefined }
 
-type Optional = 'genid' | 'proxy' | 'store' | 'skip' | 'transport'
+type Optional = 'genid' | 'proxy' | 'store' | 'skip' | 'transport' | 'hashIds' | 'encryption'
 
 type Check = (value: unknown) => string | undefined
 
@@ -146,6 +175,15 @@ const CHECKS: Record<keyof SessionOptions, Check> = {
   conflict: oneOf('merge', 'overwrite'),
   touchAfter: milliseconds,
   timeout: milliseconds,
+  idleTimeout: milliseconds,
+  absoluteTimeout: milliseconds,
+  renewalTimeout: milliseconds,
+  renewalGrace: milliseconds,
+  onStaleId: oneOf('ignore', 'destroy'),
+  hashIds: () => undefined,
+  encryption: () => undefined,
+  clearCookie: aBoolean,
+  noStore: aBoolean,
 }
 
 const COOKIE_CHECKS: Record<keyof CookieOptions, Check> = {
@@ -171,7 +209,7 @@ const COOKIE_CHECKS: Record<keyof CookieOptions, Check> = {
  * @throws TypeError that names the option which cannot be used
  */
 export function resolveOptions(given: SessionOptions | Secret | undefined): ResolvedOptions {
-  const options = isSecret(given) ? { secret: given, resave: false, saveUninitialized: false } : (given ?? {})
+  const options: SessionOptions = isSecret(given) ? recommended(given) : (given ?? {})
   if (typeof options !== 'object') throw new TypeError('session() takes a secret or an object of options')
   check(options, CHECKS, '')
   const { genid, unset, resave, saveUninitialized } = options
@@ -208,7 +246,23 @@ export function resolveOptions(given: SessionOptions | Secret | undefined): Reso
     conflict: options.conflict ?? 'merge',
     touchAfter: options.touchAfter ?? 0,
     timeout: options.timeout ?? 0,
+    idleTimeout: options.idleTimeout ?? 0,
+    absoluteTimeout: options.absoluteTimeout ?? 0,
+    renewalTimeout: options.renewalTimeout ?? 0,
+    renewalGrace: options.renewalGrace ?? 10_000,
+    onStaleId: options.onStaleId ?? 'ignore',
+    hashIds: options.hashIds ?? undefined,
+    encryption: options.encryption ?? undefined,
+    clearCookie: options.clearCookie ?? false,
+    noStore: options.noStore ?? false,
   }
+}
+
+/** What the short form stands for. */
+function recommended(secret: Secret): SessionOptions {
+  const options: SessionOptions = { secret, resave: false, saveUninitialized: false, clearCookie: true }
+  const inProduction = process.env['NODE_ENV'] === 'production'
+  return inProduction ? { ...options, cookie: { httpOnly: true, secure: 'auto', sameSite: 'lax' } } : options
 }
 
 function isSecret(value: unknown): value is Secret {
@@ -233,8 +287,31 @@ function resolveSecrets(secret: SessionOptions['secret']): readonly Secret[] | u
     if (!isSecret(each) || each === '') {
       throw new TypeError('secret option must be a string, a Buffer, a KeyObject, or a list of these, none of them empty')
     }
+    warnOfWeak(each)
   }
   return secrets
+}
+
+/** Secrets that stand in tutorials, and so in every list of guesses. */
+const WELL_KNOWN = /^(keyboard ?cat|secret|your[-_ ]?secret.*|change ?(me|it)|shh+.*|my[-_ ]?secret.*|session[-_ ]?secret|a secret|mysecretkey)$/i
+
+/** At least as long as the HMAC's output: RFC 2104, section 3; OWASP ASVS asks for 256 bits, too. */
+const SECRET_BYTES = 32
+
+function warnOfWeak(secret: Secret): void {
+  if (typeof secret === 'string' && WELL_KNOWN.test(secret)) {
+    warnOnce('SESSION_WEAK_SECRET', 'the secret option is a well-known example; make one: openssl rand -base64 32')
+  } else if (bytesOf(secret) < SECRET_BYTES) {
+    warnOnce(
+      'SESSION_WEAK_SECRET',
+      `the secret option is shorter than ${SECRET_BYTES} bytes and could be guessed; make one: openssl rand -base64 32`,
+    )
+  }
+}
+
+function bytesOf(secret: Secret): number {
+  if (typeof secret === 'string') return Buffer.byteLength(secret)
+  return 'byteLength' in secret ? secret.byteLength : (secret.symmetricKeySize ?? 0)
 }
 
 function check(options: object, checks: Record<string, Check>, prefix: string): void {

@@ -1,8 +1,10 @@
 import createDebug = require('debug')
 import type session from './index'
 import { mergeChanges, serializeData, serializeRecord } from './changes'
+import { notesOf, setNotes, storedNotes, type SessionNotes } from './cookie'
 import { SessionError } from './errors'
 import type { SessionEvents } from './events'
+import { sealId } from './lifetimes'
 import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
 import { isRecordStore, RecordStore, type SessionRecord } from './record-store'
 import type { Session } from './session'
@@ -31,6 +33,8 @@ export interface Saved {
 /** The one way to a store, whichever contract it keeps. What fails at once is thrown, all else rejects. */
 export interface StoreAccess {
   load(id: string, renewTo?: number): MaybePromise<Stored | null>
+  /** The data of what was loaded. */
+  dataOf(id: string, stored: Stored): SessionData
   /**
    * Writes the session: `from` is what is known of it, `null` for one that the store never had, `undefined` where
    * nothing is known. Fails with `ERR_SESSION_DESTROYED` when it was destroyed meanwhile.
@@ -72,6 +76,13 @@ function baseOf(store: RecordStore): RecordStore {
 const MAX_TRIES = 100
 const MAX_BACKOFF = 50
 
+/** How the JSON text of a record begins that only says where its session went. */
+const MOVED = '{"cookie":{"sessile":{"movedTo":'
+
+function movedIn(notes: SessionNotes | undefined): { movedTo: string; movedAt: number } | undefined {
+  return notes?.movedTo === undefined ? undefined : { movedTo: notes.movedTo, movedAt: notes.movedAt ?? 0 }
+}
+
 /** A record renewed while it was read ends where its request wants it to, but for the request's own time, in ms. */
 const RENEWED = 60_000
 
@@ -100,6 +111,10 @@ export class RecordAccess implements StoreAccess {
       return { record, since: 0 }
     }
     return { record, data: checked(id, this.#store.parse(id, record)), since: 0 }
+  }
+
+  dataOf(id: string, stored: Stored): SessionData {
+    return stored.data ?? this.#store.parse(id, stored.record as SessionRecord)
   }
 
   save(session: Session, dataText: string, from: Stored | null | undefined): MaybePromise<Saved> {
@@ -147,12 +162,31 @@ export class RecordAccess implements StoreAccess {
   /** Brings into a session what others changed between two states of the store. */
   merge(session: Session, base: Stored, theirs: Stored): void {
     const { serializer } = this.#store
-    mergeChanges(this.#dataOf(base), session, this.#dataOf(theirs), serializer)
+    const was = this.#parsedAnew(base)
+    const now = this.#parsedAnew(theirs)
+    mergeChanges(was, session, now, serializer)
+    const notes = notesOf(session.cookie) ?? {}
+    mergeChanges(storedNotes(was.cookie) ?? {}, notes, storedNotes(now.cookie) ?? {}, serializer)
+    if (Object.keys(notes).length > 0) setNotes(session.cookie, notes)
   }
 
-  /** Parsed anew: what was parsed before may be part of a session now. */
-  #dataOf(stored: Stored): object {
-    return this.#store.serializer.parse((stored.record as SessionRecord).text) as object
+  /** What was parsed before may be part of a session by now. */
+  #parsedAnew(stored: Stored): SessionData {
+    return this.#store.serializer.parse((stored.record as SessionRecord).text) as SessionData
+  }
+
+  /** Leaves word under an ID that its session goes on under another one; false when somebody was faster. */
+  move(id: string, newId: string, from: Stored): MaybePromise<boolean> {
+    const { expires, version } = from.record as SessionRecord
+    const text = this.#store.serializer.stringify({ cookie: { sessile: { movedTo: sealId(newId, id), movedAt: Date.now() } } })
+    return afterwards(this.#store.write(id, text, expires, { version }), (written) => written !== null)
+  }
+
+  /** The word that `move` left. */
+  noteOfMove(stored: Stored): { movedTo: string; movedAt: number } | undefined {
+    if (!stored.data && !stored.record?.text.startsWith(MOVED)) return undefined
+    const data = stored.data ?? this.#parsedAnew(stored)
+    return movedIn(storedNotes(data.cookie))
   }
 
   /**
@@ -164,7 +198,7 @@ export class RecordAccess implements StoreAccess {
       for (let tries = 1; tries <= MAX_TRIES; tries++) {
         const newest = await this.load(id)
         if (!newest) throw destroyed(id)
-        const session = await change({ ...newest, data: this.#store.parse(id, newest.record as SessionRecord) })
+        const session = await change({ ...newest, data: this.dataOf(id, newest) })
         const saved = await this.#write(session, serializeData(session, this.#store.serializer), newest)
         if (saved) return { saved, session }
         await new Promise((resolve) => setTimeout(resolve, Math.random() * Math.min(tries, MAX_BACKOFF)))
@@ -224,6 +258,10 @@ class ClassicAccess implements StoreAccess {
         throw error
       },
     )
+  }
+
+  dataOf(_id: string, stored: Stored): SessionData {
+    return stored.data as SessionData
   }
 
   save(session: Session, dataText: string, from: Stored | null | undefined): MaybePromise<Saved> {

@@ -3,10 +3,21 @@ import type { Request } from 'express'
 import createDebug = require('debug')
 import type session from './index'
 import { dataOf, isSameData, maxAgeIn, serializeData, wholeText, type DataText } from './changes'
-import { Cookie, isSameSettings, restoreCookie, settingsOf, type CookieSettings } from './cookie'
+import {
+  Cookie,
+  isSameSettings,
+  notesOf,
+  restoreCookie,
+  setNotes,
+  settingsOf,
+  storedNotes,
+  type CookieSettings,
+  type SessionNotes,
+} from './cookie'
 import { writeSessionCookie, type PresentedId, type Signer } from './cookie-header'
 import { decide, type Decision, type Situation } from './decide'
 import { SessionError, warnOnce } from './errors'
+import { isRenewalDue, noteVisit, openId, timeoutOf } from './lifetimes'
 import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
 import type { Settings } from './middleware'
 import type { CookieOptions } from './options'
@@ -50,7 +61,15 @@ export class Visit implements SessionOwner, EndOfResponse {
 
   #decision: Decision | undefined
   #cookieDue = false
+  #loadedId = ''
+  /** The client has to learn that its session goes on under another ID. */
+  #moved = false
+  #notes: SessionNotes | undefined
+  #notesDue = false
+  #destroyed = false
+  #removed: Cookie | undefined
   #touched = false
+  #makesNew = true
   #begun = false
   #over = false
   #failed = false
@@ -73,23 +92,67 @@ export class Visit implements SessionOwner, EndOfResponse {
 
   /** Loads the session of the ID presented, or generates one. */
   begin(): MaybePromise<void> {
-    const { presented, settings } = this
+    const { presented } = this
     if (!presented) {
       debug('no session ID, a new session')
       return this.#beginNew()
     }
     debug('loading %s', presented.id)
-    this.req[settings.idProperty] = presented.id
     return afterwards(this.#load(presented.id), (stored) => {
       if (!stored) {
         debug('no session %s in the store, a new one', presented.id)
         return this.#beginNew()
       }
-      this.#stored = stored
-      this.#pending = 'stored'
-      this.#begun = true
-      this.#offerSession()
+      return this.#admit(presented.id, stored)
     })
+  }
+
+  /** A stored session is looked into before the handler gets it: has it moved, has it timed out, is a new ID due? */
+  #admit(id: string, stored: Stored): MaybePromise<void> {
+    const { events, lifetimes } = this.settings
+    const access = this.#access
+    const moved = access instanceof RecordAccess ? access.noteOfMove(stored) : undefined
+    if (moved) return this.#follow(id, moved)
+    if (events.wants('loaded')) events.emit('loaded', { id })
+    if (!lifetimes) return this.#enter(id, stored)
+
+    const data = access.dataOf(id, stored)
+    const notes = storedNotes(data.cookie) ?? {}
+    const now = Date.now()
+    const reason = timeoutOf(notes, lifetimes, now)
+    if (reason) {
+      events.emit('expired', { id, reason })
+      return afterwards(access.destroy(id), () => this.#beginNew())
+    }
+    this.#enter(id, { ...stored, data })
+    this.#notes = notes
+    this.#notesDue = noteVisit(notes, lifetimes, now)
+    if (isRenewalDue(notes, lifetimes, now)) return this.renew()
+  }
+
+  #enter(id: string, stored: Stored): void {
+    this.req[this.settings.idProperty] = id
+    this.#loadedId = id
+    this.#stored = stored
+    this.#pending = 'stored'
+    this.#begun = true
+    this.#offerSession()
+  }
+
+  /** The session goes on under another ID, which this request may use, too, if it was under way when that happened. */
+  #follow(id: string, { movedTo, movedAt }: { movedTo: string; movedAt: number }): MaybePromise<void> {
+    const { events, onStaleId, renewalGrace } = this.settings
+    const newId = openId(movedTo, id)
+    if (Date.now() - movedAt <= renewalGrace) {
+      return afterwards(this.#access.load(newId), (stored) => {
+        if (!stored) return this.#beginNew()
+        this.#moved = true
+        return this.#admit(newId, stored)
+      })
+    }
+    events.emit('staleId', { id })
+    if (onStaleId === 'ignore') return this.#beginNew()
+    return afterwards(this.#access.destroy(newId), () => this.#beginNew())
   }
 
   #load(id: string): MaybePromise<Stored | null> {
@@ -112,6 +175,7 @@ export class Visit implements SessionOwner, EndOfResponse {
   /** An ID is made when somebody asks for it; one from the application's `genid` at once, as that may look at the request. */
   #beginNew(): MaybePromise<void> {
     this.#stored = null
+    if (!this.#makesNew) return
     this.#begun = true
     if (this.settings.genid) {
       return afterwards(this.generate(), (created) => {
@@ -160,7 +224,7 @@ export class Visit implements SessionOwner, EndOfResponse {
       this.#session = this.#newSession(this.#id as string)
       this.#original = this.#snapshot(this.#session as LiveSession)
     } else {
-      this.#session = this.#restore(this.presented?.id as string, this.#stored as Stored)
+      this.#session = this.#restore(this.#loadedId, this.#stored as Stored)
     }
     return this.#session as LiveSession
   }
@@ -188,6 +252,7 @@ export class Visit implements SessionOwner, EndOfResponse {
     const created = new Session(req, undefined, this, id)
     const cookie = new Cookie(cookieOptions)
     created.cookie = cookie
+    if (settings.lifetimes) noteVisit((this.#notes = {}), settings.lifetimes, Date.now())
     if (cookieOptions.secure === 'auto' || cookieOptions.sameSite === 'auto') {
       const secure = isSecure(req, settings.proxy)
       if (cookieOptions.secure === 'auto') cookie.secure = secure
@@ -200,11 +265,8 @@ export class Visit implements SessionOwner, EndOfResponse {
   #restore(id: string, stored: Stored): LiveSession {
     const { serializer } = this.settings
     const { record } = stored
-    const data = stored.data ?? (JSON.parse(record?.text as string) as session.SessionData)
-    const { expires } = data.cookie
-    const ends = record ? record.expires : typeof expires === 'string' ? Date.parse(expires) : undefined
-    data.cookie = restoreCookie(data.cookie, expires && ends !== undefined ? new Date(ends) : expires)
-    const restored = new Session(this.req, data, this, id)
+    const data = stored.data ?? (serializer.parse(record?.text as string) as session.SessionData)
+    const restored = restoreSession(this.req, this, id, data, record?.expires)
     const text = record && serializer === JSON ? dataOf(record.text) : undefined
     this.#original = this.#snapshot(restored, text)
     this.#saved = this.#original
@@ -215,6 +277,18 @@ export class Visit implements SessionOwner, EndOfResponse {
     return { id: session.id, data, cookie: settingsOf(session.cookie) }
   }
 
+  /** Loads the session presented without ever making a new one; false when there is none. */
+  async enter(): Promise<boolean> {
+    if (!this.presented) return false
+    this.#makesNew = false
+    await this.begin()
+    return this.#stored !== null
+  }
+
+  destroyById(id: string): MaybePromise<void> {
+    return this.#destroy(id)
+  }
+
   // The session's methods.
 
   save(session: Session): MaybePromise<void> {
@@ -223,14 +297,27 @@ export class Visit implements SessionOwner, EndOfResponse {
   }
 
   #write(session: LiveSession, text: string): MaybePromise<void> {
-    debug('saving %s', session.id)
+    const { events } = this.settings
+    const { id } = session
+    debug('saving %s', id)
+    this.#attachNotes(session)
     const cookie = settingsOf(session.cookie)
+    const isNew = this.#stored === null
     const saved = afterwards(this.#access.save(session, text, this.#stored), ({ stored, dataText }: Saved) => {
       this.#stored = stored
-      this.#saved = { id: session.id, data: wholeText(dataText), cookie }
+      this.#saved = { id, data: wholeText(dataText), cookie }
+      this.#notesDue = false
+      if (isNew && events.wants('created')) events.emit('created', { id })
+      if (events.wants('saved')) events.emit('saved', { id })
     })
     if (isPromise(saved)) this.#saving = saved
     return saved
+  }
+
+  /** The notes go with whatever cookie the session has by now. */
+  #attachNotes(session: LiveSession): void {
+    if (this.#notes) setNotes(session.cookie, this.#notes)
+    else this.#notes = notesOf(session.cookie)
   }
 
   reload(session: Session): MaybePromise<void> {
@@ -244,12 +331,21 @@ export class Visit implements SessionOwner, EndOfResponse {
   }
 
   destroy(session: Session): MaybePromise<void> {
+    this.#destroyed = true
+    this.#removed = session.cookie
     delete this.req[this.settings.property]
-    return this.#access.destroy(session.id)
+    return this.#destroy(session.id)
+  }
+
+  #destroy(id: string): MaybePromise<void> {
+    const { events } = this.settings
+    return afterwards(this.#access.destroy(id), () => {
+      if (events.wants('destroyed')) events.emit('destroyed', { id })
+    })
   }
 
   regenerate(session: Session): MaybePromise<void> {
-    const destroyed = this.#access.destroy(session.id)
+    const destroyed = this.#destroy(session.id)
     if (!isPromise(destroyed)) return this.replace()
     return destroyed.then(
       () => this.replace(),
@@ -258,6 +354,89 @@ export class Visit implements SessionOwner, EndOfResponse {
         throw error
       },
     )
+  }
+
+  /**
+   * Has the session go on under a new ID. The old one leads to it for a while, so that requests under way still find
+   * it; of several that renew at the same time one wins, and the others follow it.
+   */
+  async renew(): Promise<void> {
+    const { events, genid, idProperty, newId, property } = this.settings
+    const access = this.#access
+    const session = this.req[property] as LiveSession
+    const oldId = session.id
+    const id = genid ? await genid(this.req as unknown as Request) : newId()
+    const renewed = new Session(this.req, session, this, id)
+    if (this.#notes) this.#notes.renewed = Date.now()
+    let from = this.#stored
+    if (from && access instanceof RecordAccess) {
+      this.#attachNotes(renewed)
+      renewed.touch()
+      let saved = await access.save(renewed, serializeData(renewed, this.settings.serializer), null)
+      while (!(await access.move(oldId, id, from))) {
+        const theirs: Stored | null = await access.load(oldId)
+        const moved = theirs && access.noteOfMove(theirs)
+        if (!theirs || moved) {
+          await access.destroy(id)
+          return moved ? this.#follow(oldId, moved) : this.#beginNew()
+        }
+        access.merge(renewed, from, theirs)
+        saved = await access.save(renewed, serializeData(renewed, this.settings.serializer), saved.stored)
+        from = theirs
+      }
+      this.#stored = saved.stored
+      this.#saved = { id, data: wholeText(saved.dataText), cookie: settingsOf(renewed.cookie) }
+      this.#notesDue = false
+      events.emit('renewed', { id, oldId })
+    }
+    this.#moved = true
+    this.req[idProperty] = id
+    this.req[property] = renewed
+  }
+
+  /**
+   * Loads the newest state of the session, has it changed, and stores it if nobody was faster; else begins again. The
+   * request's own session then has what others wrote; its changes that were not saved stay as they are.
+   */
+  async update(change: (session: LiveSession) => unknown): Promise<void> {
+    await this.#waitForSave()
+    const { property } = this.settings
+    const access = this.#access
+    const session = this.req[property] as LiveSession
+    const { id } = session
+    const from = this.#stored
+    if (!from || !(access instanceof RecordAccess)) {
+      if (from) await this.reload(session)
+      await change(this.req[property] as LiveSession)
+      return this.save(this.req[property] as LiveSession)
+    }
+    const { saved } = await access.update(id, async ({ data }) => {
+      const newest = restoreSession(this.req, this, id, data as session.SessionData)
+      await change(newest)
+      newest.touch()
+      return newest
+    })
+    access.merge(session, from, saved.stored)
+    this.#saved = { id, data: wholeText(saved.dataText), cookie: settingsOf(session.cookie) }
+    this.#stored = saved.stored
+  }
+
+  /** The same for the notes beside the data. */
+  updateNotes(change: (notes: SessionNotes) => void): Promise<void> {
+    return this.update((session) => {
+      const notes = notesOf(session.cookie) ?? {}
+      change(notes)
+      setNotes(session.cookie, notes)
+      if (this.req[this.settings.property] === session) this.#notes = notes
+    })
+  }
+
+  async #waitForSave(): Promise<void> {
+    try {
+      await this.#saving
+    } catch {
+      // Whoever saved was told.
+    }
   }
 
   // The end: what to do is decided, the cookie written, the session committed.
@@ -272,7 +451,8 @@ export class Visit implements SessionOwner, EndOfResponse {
   /** Whether a session that nobody has looked at has to be looked at now. */
   get #unseenMatters(): boolean {
     const { resave, rolling, saveUninitialized } = this.settings
-    return this.#pending === 'new' ? saveUninitialized : resave || rolling || (this.presented?.oldSecret as boolean)
+    if (this.#pending === 'new') return saveUninitialized
+    return resave || rolling || this.#notesDue || this.#moved || this.presented?.oldSecret === true
   }
 
   /** The listener of on-headers: sets the cookie when it is due. */
@@ -283,15 +463,27 @@ export class Visit implements SessionOwner, EndOfResponse {
       if (!this.#unseenMatters) return
       session = this.#makePending()
     }
-    const decision = this.#decision ?? this.#decide(session)
-    if (!decision.setCookie) return
-    this.#cookieDue = true
-    debug('cookie: %s', decision.reason)
     try {
-      this.#sendId(session as LiveSession)
+      if (session) {
+        const decision = this.#decision ?? this.#decide(session)
+        if (!decision.setCookie) return
+        this.#cookieDue = true
+        debug('cookie: %s', decision.reason)
+        this.#sendId(session as LiveSession)
+      } else if (this.#destroyed && this.presented && this.settings.clearCookie) {
+        this.#sendRemoval()
+      }
     } catch (error) {
       setImmediate(this.next, error)
     }
+  }
+
+  /** A cookie is removed by one with the same name, path and domain that has ended: RFC 6265bis, section 5.7. */
+  #sendRemoval(): void {
+    const { name, transport } = this.settings
+    if (transport) return
+    const cookie = this.#removed ?? new Cookie(this.cookieOptions)
+    writeSessionCookie(this.res, name, '', { ...cookie.data, expires: new Date(0) })
   }
 
   #sendId(session: LiveSession): void {
@@ -303,6 +495,7 @@ export class Visit implements SessionOwner, EndOfResponse {
       return
     }
     this.#touch(session)
+    if (settings.noStore) res.setHeader('Cache-Control', 'no-store')
     writeSessionCookie(res, settings.name, (this.signer as Signer).sign(id), session.cookie.data)
   }
 
@@ -334,10 +527,12 @@ export class Visit implements SessionOwner, EndOfResponse {
         !unset &&
         saved?.id === session.id &&
         !(settings.resave && saved === original) &&
+        !this.#notesDue &&
         isSameData(saved.data, data) &&
         isSameSettings(saved.cookie, session.cookie),
       everSaved: saved !== undefined && !(settings.resave && saved === original),
       oldSecret: presented?.oldSecret === true,
+      moved: this.#moved,
       expires: !unset && session.cookie.expires != null,
     }
   }
@@ -365,7 +560,8 @@ export class Visit implements SessionOwner, EndOfResponse {
     debug('%s: %s', decision.action, decision.reason)
     switch (decision.action) {
       case 'destroy':
-        return this.#access.destroy(this.req[this.settings.idProperty] as string)
+        this.#destroyed = true
+        return this.#destroy(this.req[this.settings.idProperty] as string)
       case 'save':
         if (headersGone && this.#isUnreachable(live)) return
         this.#touch(live)
@@ -387,7 +583,7 @@ export class Visit implements SessionOwner, EndOfResponse {
     return this.#inBackground(() => {
       if (access instanceof RecordAccess && maxAge !== undefined) {
         const expires = Date.now() + (maxAge ?? this.settings.ttl)
-        return access.renew(this.presented?.id as string, expires, record)
+        return access.renew(this.#loadedId, expires, record)
       }
       const session = this.#makePending()
       this.#touch(session)
@@ -453,4 +649,18 @@ export class Visit implements SessionOwner, EndOfResponse {
     if (this.res.writableFinished) events.emit('storeError', { error, id: String(this.req[idProperty]) })
     else setImmediate(this.next, error)
   }
+}
+
+/** A session of stored data; its cookie ends at `ends` (ms since the epoch), or when it says itself. */
+function restoreSession(
+  req: VisitedRequest,
+  owner: SessionOwner,
+  id: string,
+  data: session.SessionData,
+  ends?: number,
+): LiveSession {
+  const { expires } = data.cookie as { expires?: unknown }
+  const at = ends ?? (typeof expires === 'string' ? Date.parse(expires) : undefined)
+  data.cookie = restoreCookie(data.cookie, expires && at !== undefined ? new Date(at) : (expires as Date | undefined))
+  return new Session(req, data, owner, id)
 }

@@ -1,0 +1,39 @@
+import type { IncomingMessage } from 'node:http'
+import type { RequestHandler } from 'express'
+import type session from './index'
+import type { SessionEvents } from './events'
+import type { Flash } from './flash'
+import type { Session } from './session'
+
+type SessionData = session.SessionData
+type LiveSession = Session & Partial<SessionData>
+
+/** What `session()` returns: the middleware, and what can be done with sessions outside of `req.session`. */
+export interface Sessions extends RequestHandler {
+  /** Tells what happens to sessions. */
+  readonly events: SessionEvents
+  /**
+   * Changes a session safely against parallel requests: loads its newest state, applies the function, stores the
+   * result if nobody was faster, and begins again if somebody was. The function may run several times. On a classic
+   * store the last writer wins.
+   * @param target a request behind the middleware, or a session ID
+   * @throws SessionError when the session is gone, or others were faster every time
+   */
+  update(target: IncomingMessage | string, change: (session: LiveSession) => unknown): Promise<void>
+  /** The stored data of a session, or `undefined`. */
+  get(id: string): Promise<SessionData | undefined>
+  /**
+   * The session of a request that has no response to end, such as a WebSocket upgrade, or `undefined`. It is also put
+   * on the request. It is stored by its `save`, and only so.
+   */
+  load(req: IncomingMessage): Promise<LiveSession | undefined>
+  /** Destroys a session by its ID. */
+  destroy(id: string): Promise<void>
+  /**
+   * Gives the session of a request a new ID and keeps its data, as after a change of privileges. Requests under way
+   * may use the old ID for `renewalGrace` ms. `req.session` is a new object then.
+   */
+  renew(req: IncomingMessage): Promise<void>
+  /** Messages for the visitor's next request. */
+  flash(req: IncomingMessage): Flash
+}
