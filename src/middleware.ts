@@ -10,7 +10,7 @@ import { flashOver } from './flash'
 import { hasLifetimes, type Lifetimes } from './lifetimes'
 import { isPromise } from './maybe-promise'
 import { resolveOptions, type CookieOptions, type ResolvedOptions, type Secret, type SessionOptions } from './options'
-import { DEFAULT_TTL, isRecordStore, type Serializer } from './record-store'
+import { DEFAULT_TTL, isRecordStore, type RecordStore, type Serializer } from './record-store'
 import { isBelow } from './request'
 import { holdEnd } from './response-end'
 import { missing, SESSION_OWNER, type Session } from './session'
@@ -18,6 +18,7 @@ import type { Sessions } from './sessions'
 import { storeAccess, type StoreAccess } from './store-access'
 import { MemoryStore } from './stores/memory'
 import type { GeneratingStore } from './store'
+import { UserSessions, userSessionsApi } from './user-sessions'
 import { Visit, type VisitedRequest } from './visit'
 
 const debug = createDebug('express-session')
@@ -32,6 +33,10 @@ export type Settings = ResolvedOptions & {
   readonly serializer: Serializer
   /** Lifetime, in ms, of a session whose cookie has no expiry. */
   readonly ttl: number
+  /** The index of users' sessions, where there is one. */
+  readonly users: UserSessions | undefined
+  /** When a session ends in the store, in ms since the epoch. */
+  readonly expiresOf: (session: Session) => number
   /** The timeouts, where there are any. */
   readonly lifetimes: Lifetimes | undefined
   /** Whether the store may renew a session while reading it. */
@@ -68,7 +73,7 @@ export function createSessions(options?: SessionOptions | Secret): Sessions {
     begin(visit, next)
   }
 
-  return Object.assign(session as unknown as RequestHandler, apiOf(settings))
+  return Object.defineProperties(session as unknown as Sessions, Object.getOwnPropertyDescriptors(apiOf(settings)))
 }
 
 /** Reads the session ID that the request brings. Without a secret, of ours or cookie-parser's, there is no visit. */
@@ -112,7 +117,7 @@ function begin(visit: Visit, next: Next): void {
 
 /** What can be done with sessions outside of `req.session`. */
 function apiOf(settings: Settings): Omit<Sessions, keyof RequestHandler> {
-  const { access, cookie, events, property, store } = settings
+  const { access, cookie, events, property, store, users } = settings
 
   function visitOf(req: IncomingMessage): Visit {
     const visit = (req as VisitedRequest)[settings.visitKey]
@@ -148,6 +153,10 @@ function apiOf(settings: Settings): Omit<Sessions, keyof RequestHandler> {
     },
     destroy: async (id) => visitById(id).destroyById(id),
     renew: (req) => visitOf(req).renew(),
+    get users() {
+      if (!users) throw new TypeError('sessions.users needs the option user, which tells whose session it is')
+      return userSessionsApi(users, (req) => (req as VisitedRequest)[property] as Session | undefined)
+    },
     flash: (req) => flashOver((change) => visitOf(req).updateNotes(change)),
   }
 }
@@ -197,6 +206,11 @@ function settle(options: ResolvedOptions): Settings {
   const events = new SessionEvents()
   const records = isRecordStore(store) ? store : undefined
   const ownSigner = options.secrets && new Signer(options.secrets)
+  const demandRecords = (option: string): RecordStore => {
+    if (records) return records
+    throw new TypeError(`${option} option needs a record store, such as those of sessile; this one keeps the classic contract`)
+  }
+  if (options.renewalTimeout > 0) demandRecords('renewalTimeout')
   const visitKey = Symbol('sessile.visit')
   const visitOf = (req: object): Visit => (req as VisitedRequest)[visitKey] as Visit
   return Object.freeze({
@@ -205,6 +219,8 @@ function settle(options: ResolvedOptions): Settings {
     events,
     access: storeAccess(store, { ...options, events }),
     lifetimes: hasLifetimes(options) ? options : undefined,
+    users: options.user && new UserSessions(demandRecords('user'), options.maxSessionsPerUser, options.onSessionLimit),
+    expiresOf: (session: Session) => records?.expiresOf(session) ?? Infinity,
     serializer: records?.serializer ?? JSON,
     ttl: records?.ttl ?? DEFAULT_TTL,
     renewsOnRead: records !== undefined && !records.inProcess && !options.resave && options.touchAfter === 0,

@@ -125,6 +125,20 @@ export interface SessionOptions {
   hashIds?: HashIds | undefined
   /** Encrypts what is stored (AES-256-GCM): a key of 32 bytes, or a list of which the first encrypts. Needs a record store. */
   encryption?: Encryption | undefined
+  /**
+   * Whose session it is, `undefined` for nobody's: for lists of a user's sessions, "log out everywhere" and
+   * `maxSessionsPerUser`. Asked whenever a session is stored. Needs a record store. Default: nobody's.
+   */
+  user?: ((session: session.Session & Partial<session.SessionData>) => string | number | null | undefined) | undefined
+  /** What to record of the request by which a session became a user's, such as address and user agent. Default: nothing. */
+  describe?: ((req: Request) => unknown) | undefined
+  /** How many sessions a user may have. Default: 0, any number. */
+  maxSessionsPerUser?: number | undefined
+  /**
+   * What happens to one more: the oldest ends, or the new one is refused: its `save` fails with `ERR_SESSION_LIMIT`.
+   * Default: `'endOldest'`.
+   */
+  onSessionLimit?: 'endOldest' | 'refuse' | undefined
   /** Has the browser forget the cookie when its session was destroyed. Default: `false`; in the short form `true`. */
   clearCookie?: boolean | undefined
   /** Sends `Cache-Control: no-store` with every session cookie, so that no cache keeps it. Default: `false`. */
@@ -136,7 +150,7 @@ export type ResolvedOptions = {
   readonly [Name in Exclude<keyof SessionOptions, 'secret' | 'key' | Optional>]: NonNullable<SessionOptions[Name]>
 } & Readonly<Pick<SessionOptions, Optional>> & { readonly secrets: readonly Secret[] | undefined }
 
-type Optional = 'genid' | 'proxy' | 'store' | 'skip' | 'transport' | 'hashIds' | 'encryption'
+type Optional = 'genid' | 'proxy' | 'store' | 'skip' | 'transport' | 'hashIds' | 'encryption' | 'user' | 'describe'
 
 type Check = (value: unknown) => string | undefined
 
@@ -182,6 +196,10 @@ const CHECKS: Record<keyof SessionOptions, Check> = {
   onStaleId: oneOf('ignore', 'destroy'),
   hashIds: () => undefined,
   encryption: () => undefined,
+  user: aFunction,
+  describe: aFunction,
+  maxSessionsPerUser: a('a whole number, not below 0', (value) => Number.isInteger(value) && (value as number) >= 0),
+  onSessionLimit: oneOf('endOldest', 'refuse'),
   clearCookie: aBoolean,
   noStore: aBoolean,
 }
@@ -253,6 +271,10 @@ export function resolveOptions(given: SessionOptions | Secret | undefined): Reso
     onStaleId: options.onStaleId ?? 'ignore',
     hashIds: options.hashIds ?? undefined,
     encryption: options.encryption ?? undefined,
+    user: options.user ?? undefined,
+    describe: options.describe ?? undefined,
+    maxSessionsPerUser: options.maxSessionsPerUser ?? 0,
+    onSessionLimit: options.onSessionLimit ?? 'endOldest',
     clearCookie: options.clearCookie ?? false,
     noStore: options.noStore ?? false,
   }

@@ -4,6 +4,7 @@ import type session from './index'
 import type { SessionEvents } from './events'
 import type { Flash } from './flash'
 import type { Session } from './session'
+import type { UserSessionsApi } from './user-sessions'
 
 type SessionData = session.SessionData
 type LiveSession = Session & Partial<SessionData>
@@ -36,4 +37,6 @@ export interface Sessions extends RequestHandler {
   renew(req: IncomingMessage): Promise<void>
   /** Messages for the visitor's next request. */
   flash(req: IncomingMessage): Flash
+  /** The sessions of a user; needs the option `user`. */
+  readonly users: UserSessionsApi
 }

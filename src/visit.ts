@@ -25,6 +25,7 @@ import { isSecure } from './request'
 import type { EndOfResponse } from './response-end'
 import { missing, savesItself, Session, type SessionOwner, type SessionRequest } from './session'
 import { RecordAccess, type Saved, type StoreAccess, type Stored } from './store-access'
+import type { UserSessions } from './user-sessions'
 
 const debug = createDebug('express-session')
 
@@ -66,6 +67,7 @@ export class Visit implements SessionOwner, EndOfResponse {
   #moved = false
   #notes: SessionNotes | undefined
   #notesDue = false
+  #mayBeRefused = false
   #destroyed = false
   #removed: Cookie | undefined
   #touched = false
@@ -234,6 +236,7 @@ export class Visit implements SessionOwner, EndOfResponse {
     const { req, settings } = this
     return afterwards(settings.genid ? settings.genid(req as unknown as Request) : settings.newId(), (id) => {
       if (this.#pending !== 'nothing') this.#makePending()
+      this.#notes = undefined
       this.#stored = null
       const created = this.#newSession(id)
       req[settings.idProperty] = id
@@ -303,7 +306,9 @@ export class Visit implements SessionOwner, EndOfResponse {
     this.#attachNotes(session)
     const cookie = settingsOf(session.cookie)
     const isNew = this.#stored === null
-    const saved = afterwards(this.#access.save(session, text, this.#stored), ({ stored, dataText }: Saved) => {
+    const noted = this.settings.users ? this.#noteUser(session, this.settings.users) : undefined
+    const save = (): MaybePromise<Saved> => this.#access.save(session, text, this.#stored)
+    const saved = afterwards(noted ? noted.then(save) : save(), ({ stored, dataText }: Saved) => {
       this.#stored = stored
       this.#saved = { id, data: wholeText(dataText), cookie }
       this.#notesDue = false
@@ -318,6 +323,31 @@ export class Visit implements SessionOwner, EndOfResponse {
   #attachNotes(session: LiveSession): void {
     if (this.#notes) setNotes(session.cookie, this.#notes)
     else this.#notes = notesOf(session.cookie)
+  }
+
+  /** Enters the session among its user's, if it has become somebody's or somebody else's. */
+  #noteUser(session: LiveSession, users: UserSessions): Promise<void> | undefined {
+    const { describe, expiresOf, user: userOf } = this.settings
+    const given = userOf?.(session)
+    const user = given === null || given === undefined ? undefined : String(given)
+    const notes = (this.#notes ??= {})
+    const before = notes.user
+    if (before === user) return undefined
+    setNotes(session.cookie, notes)
+    const leave = async (): Promise<void> => (before === undefined ? undefined : users.remove(before, session.id))
+    if (user === undefined) {
+      delete notes.user
+      return leave()
+    }
+    this.#mayBeRefused = users.refuses
+    notes.user = user
+    notes.created ??= Date.now()
+    if (describe) notes.about = describe(this.req as unknown as Request)
+    return users.add(user, session.id, expiresOf(session)).then(leave, (error: unknown) => {
+      if (before === undefined) delete notes.user
+      else notes.user = before
+      throw error
+    })
   }
 
   reload(session: Session): MaybePromise<void> {
@@ -338,9 +368,11 @@ export class Visit implements SessionOwner, EndOfResponse {
   }
 
   #destroy(id: string): MaybePromise<void> {
-    const { events } = this.settings
+    const { events, users } = this.settings
+    const user = this.#notes?.user
     return afterwards(this.#access.destroy(id), () => {
       if (events.wants('destroyed')) events.emit('destroyed', { id })
+      if (users && user !== undefined) return users.remove(user, id)
     })
   }
 
@@ -361,7 +393,7 @@ export class Visit implements SessionOwner, EndOfResponse {
    * it; of several that renew at the same time one wins, and the others follow it.
    */
   async renew(): Promise<void> {
-    const { events, genid, idProperty, newId, property } = this.settings
+    const { events, expiresOf, genid, idProperty, newId, property, users } = this.settings
     const access = this.#access
     const session = this.req[property] as LiveSession
     const oldId = session.id
@@ -387,6 +419,11 @@ export class Visit implements SessionOwner, EndOfResponse {
       this.#stored = saved.stored
       this.#saved = { id, data: wholeText(saved.dataText), cookie: settingsOf(renewed.cookie) }
       this.#notesDue = false
+      const user = this.#notes?.user
+      if (users && user !== undefined) {
+        await users.add(user, id, expiresOf(renewed))
+        await users.remove(user, oldId)
+      }
       events.emit('renewed', { id, oldId })
     }
     this.#moved = true
@@ -452,6 +489,7 @@ export class Visit implements SessionOwner, EndOfResponse {
   get #unseenMatters(): boolean {
     const { resave, rolling, saveUninitialized } = this.settings
     if (this.#pending === 'new') return saveUninitialized
+    if (this.settings.users) return true
     return resave || rolling || this.#notesDue || this.#moved || this.presented?.oldSecret === true
   }
 
@@ -568,7 +606,7 @@ export class Visit implements SessionOwner, EndOfResponse {
         return this.#saveAtEnd(live, text)
       case 'touch':
         this.#touch(live)
-        return this.#inBackground(() => this.#access.touch(live, this.#stored ?? undefined))
+        return this.#inBackground(() => this.#renew(live))
       case 'nothing':
         if (session) this.#touch(live)
     }
@@ -587,8 +625,16 @@ export class Visit implements SessionOwner, EndOfResponse {
       }
       const session = this.#makePending()
       this.#touch(session)
-      return access.touch(session, this.#stored ?? undefined)
+      return this.#renew(session)
     })
+  }
+
+  #renew(session: LiveSession): MaybePromise<void> {
+    const { expiresOf, users } = this.settings
+    const renewed = this.#access.touch(session, this.#stored ?? undefined)
+    const user = users && notesOf(session.cookie)?.user
+    if (user === undefined) return renewed
+    return afterwards(renewed, () => users?.renew(user, session.id, expiresOf(session)))
   }
 
   /** No answer waits for this; what fails is reported. */
@@ -630,12 +676,12 @@ export class Visit implements SessionOwner, EndOfResponse {
   }
 
   get holdsHeaders(): boolean {
-    return this.settings.onSaveError === 'error' || (this.settings.genid !== undefined && this.#stored === null)
+    return this.settings.onSaveError === 'error' || this.#mayBeRefused || (this.settings.genid !== undefined && this.#stored === null)
   }
 
   onFailure(error: unknown): 'respond' | 'error' | 'disconnect' {
-    const taken = (error as SessionError).code === 'ERR_SESSION_ID_TAKEN'
-    return taken ? 'error' : this.settings.onSaveError
+    const { code } = error as SessionError
+    return code === 'ERR_SESSION_ID_TAKEN' || code === 'ERR_SESSION_LIMIT' ? 'error' : this.settings.onSaveError
   }
 
   /** The response begins anew with the application's error handler, and without a session. */

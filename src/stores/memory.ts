@@ -185,7 +185,7 @@ function memoryOf(store: object): Memory {
  * @throws SessionError when `ttl` or `max` is not a positive number
  */
 export const MemoryStore = function MemoryStore(this: MemoryStore, options: MemoryStoreOptions = {}): void {
-  Store.call(this)
+  Store.call(this as never)
   const { ttl = DEFAULT_TTL, max = Infinity } = options
   if (!(ttl > 0)) throw invalid('ttl', 'a positive number of ms')
   if (!(max >= 1)) throw invalid('max', 'a whole number of at least 1')
@@ -278,15 +278,14 @@ const methods: Partial<MemoryStore> & ThisType<MemoryStore> = {
 
   link(user, id) {
     const memory = memoryOf(this)
-    const entry = memory.find(id)
-    if (!entry) return
-    if (memory.bounded) memory.recencyOf(entry).delete(entry)
+    const entry = memory.bounded ? memory.find(id) : undefined
+    if (entry) memory.recencyOf(entry).delete(entry)
     this.unlink(memory.userOf.get(id) ?? user, id)
     memory.userOf.set(id, user)
     const ids = memory.users.get(user)
     if (ids) ids.add(id)
     else memory.users.set(user, new Set([id]))
-    if (memory.bounded) memory.signedIn.use(entry)
+    if (entry) memory.signedIn.use(entry)
   },
 
   unlink(user, id) {

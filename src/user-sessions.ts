@@ -1,0 +1,153 @@
+import type { IncomingMessage } from 'node:http'
+import { notesOf, storedNotes, type SessionNotes } from './cookie'
+import { SessionError } from './errors'
+import type { RecordStore, SessionRecord } from './record-store'
+import type { KeyedStore } from './sealed-store'
+
+/** One of a user's sessions, for a page that lists them. */
+export interface UserSession {
+  /** Names the session towards `end`. It is the session's ID, or its hash where IDs are stored hashed. */
+  readonly handle: string
+  readonly created: Date
+  readonly lastSeen: Date
+  /** What the option `describe` recorded. */
+  readonly about: unknown
+  /** Whether it is the session of the request that asks. */
+  readonly current: boolean
+}
+
+/** The sessions of users, by the option `user`. */
+export interface UserSessionsApi {
+  /** A user's live sessions, the newest first. */
+  list(user: string | number, req?: IncomingMessage): Promise<UserSession[]>
+  /** Ends one session of a user; false when it is none of theirs, or has ended. */
+  end(user: string | number, handle: string): Promise<boolean>
+  /** Ends all sessions of a user and answers how many: "log out everywhere". */
+  endAll(user: string | number): Promise<number>
+  /** Ends all sessions of the request's user but the request's own, and answers how many. */
+  endOthers(req: IncomingMessage): Promise<number>
+}
+
+type IndexedStore = RecordStore & Required<Pick<RecordStore, 'link' | 'unlink' | 'linked'>>
+
+interface Live {
+  readonly key: string
+  readonly record: SessionRecord
+  readonly notes: SessionNotes
+  readonly lifetime: number
+}
+
+/** Keeps the index of users' sessions, and the bound on their number. */
+export class UserSessions {
+  readonly #store: IndexedStore & Partial<KeyedStore>
+  readonly #max: number
+  readonly #onLimit: 'endOldest' | 'refuse'
+
+  constructor(store: RecordStore, max: number, onLimit: 'endOldest' | 'refuse') {
+    if (!store.link || !store.unlink || !store.linked) {
+      throw new TypeError('user option needs a store that implements link, unlink and linked; see RecordStore')
+    }
+    this.#store = store as IndexedStore
+    this.#max = max || Infinity
+    this.#onLimit = onLimit
+  }
+
+  /** Whether sessions may be refused to users who have too many. */
+  get refuses(): boolean {
+    return this.#max !== Infinity && this.#onLimit === 'refuse'
+  }
+
+  /**
+   * Notes that a session is about to become the user's; noted before the session is stored, so that none is missed.
+   * @throws SessionError when the user has too many sessions and none is to be ended for it
+   */
+  async add(user: string, id: string, expires: number): Promise<void> {
+    await this.#store.link(user, id, expires)
+    if (this.#max === Infinity) return
+    const own = this.#keyOf(id)
+    const others = (await this.#live(user)).filter(({ key }) => key !== own)
+    const surplus = others.slice(this.#max - 1)
+    if (surplus.length === 0) return
+    if (this.#onLimit === 'refuse') {
+      await this.#store.unlink(user, id)
+      throw new SessionError('ERR_SESSION_LIMIT', `this user has ${others.length} sessions, and may have ${this.#max}`)
+    }
+    for (const { key } of surplus) await this.#end(user, key)
+  }
+
+  /** Has the index keep a session that lives on, where entries end by themselves. */
+  async renew(user: string, id: string, expires: number): Promise<void> {
+    if (this.#store.linksExpire) await this.#store.link(user, id, expires)
+  }
+
+  async remove(user: string, id: string): Promise<void> {
+    await this.#store.unlink(user, id)
+  }
+
+  async list(user: string, currentId: string | undefined): Promise<UserSession[]> {
+    const current = currentId === undefined ? undefined : this.#keyOf(currentId)
+    return (await this.#live(user)).map(({ key, record, notes, lifetime }) => ({
+      handle: key,
+      created: new Date(notes.created ?? record.expires - lifetime),
+      lastSeen: new Date(Math.max(notes.seen ?? 0, record.expires - lifetime)),
+      about: notes.about,
+      current: key === current,
+    }))
+  }
+
+  async end(user: string, handle: string): Promise<boolean> {
+    if (!(await this.#store.linked(user)).includes(handle)) return false
+    return this.#end(user, handle)
+  }
+
+  async endAllBut(user: string, keptId: string | undefined): Promise<number> {
+    const kept = keptId === undefined ? undefined : this.#keyOf(keptId)
+    let ended = 0
+    for (const key of await this.#store.linked(user)) {
+      if (key !== kept && (await this.#end(user, key))) ended++
+    }
+    return ended
+  }
+
+  async #end(user: string, key: string): Promise<boolean> {
+    const store = this.#store
+    const ended = await (store.removeKey ? store.removeKey(key) : store.remove(key))
+    await (store.unlinkKey ? store.unlinkKey(user, key) : store.unlink(user, key))
+    return ended
+  }
+
+  /** The user's sessions that are still there, the newest first. What is gone leaves the index when the store prunes. */
+  async #live(user: string): Promise<Live[]> {
+    const store = this.#store
+    const live: Live[] = []
+    for (const key of await store.linked(user)) {
+      const record = await (store.readKey ? store.readKey(key) : store.read(key))
+      const data = record && store.parse(key, record)
+      const notes = data ? storedNotes(data.cookie) : undefined
+      if (!record || notes?.user !== user) continue
+      live.push({ key, record, notes, lifetime: data?.cookie.originalMaxAge ?? store.ttl })
+    }
+    return live.sort((a, b) => (b.notes.created ?? 0) - (a.notes.created ?? 0))
+  }
+
+  #keyOf(id: string): string {
+    return this.#store.keyOf ? this.#store.keyOf(id) : id
+  }
+}
+
+/** What applications see of it. */
+export function userSessionsApi(
+  users: UserSessions,
+  sessionOf: (req: IncomingMessage) => { id: string; cookie: object } | undefined,
+): UserSessionsApi {
+  return {
+    list: (user, req) => users.list(String(user), req && sessionOf(req)?.id),
+    end: (user, handle) => users.end(String(user), handle),
+    endAll: (user) => users.endAllBut(String(user), undefined),
+    async endOthers(req) {
+      const session = sessionOf(req)
+      const user = session && notesOf(session.cookie)?.user
+      return user === undefined ? 0 : users.endAllBut(user, session?.id)
+    },
+  }
+}
