@@ -7,6 +7,7 @@ import type session from './index'
 import { readSessionId, Signer, type PresentedId } from './cookie-header'
 import { SessionEvents } from './events'
 import { flashOver } from './flash'
+import { Hints } from './hints'
 import { hasLifetimes, type Lifetimes } from './lifetimes'
 import { isPromise } from './maybe-promise'
 import { resolveOptions, type CookieOptions, type ResolvedOptions, type Secret, type SessionOptions } from './options'
@@ -33,6 +34,7 @@ export type Settings = ResolvedOptions & {
   readonly serializer: Serializer
   /** Lifetime, in ms, of a session whose cookie has no expiry. */
   readonly ttl: number
+  readonly watch: Hints | undefined
   /** The index of users' sessions, where there is one. */
   readonly users: UserSessions | undefined
   /** When a session ends in the store, in ms since the epoch. */
@@ -54,9 +56,9 @@ export type Settings = ResolvedOptions & {
 /** Makes the middleware. */
 export function createSessions(options?: SessionOptions | Secret): Sessions {
   const settings = settle(resolveOptions(options))
-  const { cookie, property, skip, store } = settings
+  const { cookie, property, skip, store, watch } = settings
   const isReady = followReadiness(store)
-  offerGenerate(store)
+  offerGenerate(settings)
 
   function session(request: IncomingMessage, res: ServerResponse, next: Next): void {
     const req = request as VisitedRequest
@@ -64,7 +66,11 @@ export function createSessions(options?: SessionOptions | Secret): Sessions {
     if (skip?.(req as unknown as Request)) return next()
     if (!isReady()) return skipped('the store is disconnected', next)
     const cookieOptions = typeof cookie === 'function' ? cookie(req as unknown as Request) : cookie
-    if (!isBelow(cookieOptions.path ?? '/', req)) return skipped('the path is not below the cookie path', next)
+    if (!isBelow(cookieOptions.path ?? '/', req)) {
+      watch?.pathMissed(cookieOptions.path as string, req.url)
+      return skipped('the path is not below the cookie path', next)
+    }
+    watch?.pathMatched()
     const visit = visitFor(settings, req, res, next, cookieOptions)
     if (!visit) return next(new Error('secret option required for sessions'))
 
@@ -89,6 +95,11 @@ function visitFor(
   if (!transport && !signer) return undefined
   const presented = transport ? carried(transport.read(req as unknown as Request)) : readSessionId(req, name, signer as Signer)
   const visit = new Visit(settings, req, res, next, signer, presented, cookieOptions)
+  const other = req[SESSION_OWNER]
+  if (other instanceof Visit && other.settings !== settings && other.settings.name === name && !transport) {
+    settings.watch?.secondMiddleware(name)
+  }
+  if (presented) settings.watch?.cookieReturned()
   req[storeProperty] = store
   req[SESSION_OWNER] = visit
   return visit
@@ -192,11 +203,14 @@ function followReadiness(store: session.Store): () => boolean {
 }
 
 /** Gives the store its `generate`, for which each request's own middleware answers, however many share the store. */
-function offerGenerate(store: session.Store): void {
-  ;(store as GeneratingStore).generate = (req) => {
-    const owner = (req as unknown as VisitedRequest)[SESSION_OWNER]
+function offerGenerate(settings: Settings): void {
+  ;(settings.store as GeneratingStore).generate = (request) => {
+    const req = request as unknown as VisitedRequest
+    const owner = req[SESSION_OWNER]
     if (owner instanceof Visit) return owner.replace()
-    throw new Error('store.generate was called with a request that the session middleware has not seen')
+    const { cookie } = settings
+    const cookieOptions = typeof cookie === 'function' ? cookie(request) : cookie
+    return new Visit(settings, req, {} as ServerResponse, () => undefined, undefined, undefined, cookieOptions).replace()
   }
 }
 
@@ -204,6 +218,8 @@ function settle(options: ResolvedOptions): Settings {
   const store = options.store ?? new MemoryStore()
   if (process.env['NODE_ENV'] === 'production' && store instanceof MemoryStore) warnOfMemory()
   const events = new SessionEvents()
+  const watch = options.hints ? new Hints() : undefined
+  if (store instanceof MemoryStore) watch?.memoryStore()
   const records = isRecordStore(store) ? store : undefined
   const ownSigner = options.secrets && new Signer(options.secrets)
   const demandRecords = (option: string): RecordStore => {
@@ -217,6 +233,7 @@ function settle(options: ResolvedOptions): Settings {
     ...options,
     store,
     events,
+    watch,
     access: storeAccess(store, { ...options, events }),
     lifetimes: hasLifetimes(options) ? options : undefined,
     users: options.user && new UserSessions(demandRecords('user'), options.maxSessionsPerUser, options.onSessionLimit),

@@ -139,6 +139,8 @@ export interface SessionOptions {
    * Default: `'endOldest'`.
    */
   onSessionLimit?: 'endOldest' | 'refuse' | undefined
+  /** Warns once of each common mistake, as far as it can be seen from here. Default: unless `NODE_ENV` is `production`. */
+  hints?: boolean | undefined
   /** Has the browser forget the cookie when its session was destroyed. Default: `false`; in the short form `true`. */
   clearCookie?: boolean | undefined
   /** Sends `Cache-Control: no-store` with every session cookie, so that no cache keeps it. Default: `false`. */
@@ -200,6 +202,7 @@ const CHECKS: Record<keyof SessionOptions, Check> = {
   describe: aFunction,
   maxSessionsPerUser: a('a whole number, not below 0', (value) => Number.isInteger(value) && (value as number) >= 0),
   onSessionLimit: oneOf('endOldest', 'refuse'),
+  hints: aBoolean,
   clearCookie: aBoolean,
   noStore: aBoolean,
 }
@@ -275,6 +278,7 @@ export function resolveOptions(given: SessionOptions | Secret | undefined): Reso
     describe: options.describe ?? undefined,
     maxSessionsPerUser: options.maxSessionsPerUser ?? 0,
     onSessionLimit: options.onSessionLimit ?? 'endOldest',
+    hints: options.hints ?? process.env['NODE_ENV'] !== 'production',
     clearCookie: options.clearCookie ?? false,
     noStore: options.noStore ?? false,
   }

@@ -59,7 +59,7 @@ export function holdEnd(res: ServerResponse, hooks: EndOfResponse): void {
         end.apply(res, args)
       } catch (error) {
         hooks.report(error)
-        res.destroy()
+        res.destroy?.()
       }
     }
     committed.then(proceed, (error: unknown) => {
@@ -70,7 +70,7 @@ export function holdEnd(res: ServerResponse, hooks: EndOfResponse): void {
         callOff(error, args)
         return
       }
-      if (answer !== 'respond') res.destroy()
+      if (answer !== 'respond') res.destroy?.()
       proceed()
       hooks.report(error)
     })
@@ -135,7 +135,7 @@ function refuseWrite(this: ServerResponse, _chunk: unknown, encoding: unknown, c
   const done = typeof encoding === 'function' ? encoding : callback
   process.nextTick(() => {
     if (typeof done === 'function') (done as (error: Error) => void)(error)
-    if (this.listenerCount('error') > 0) this.emit('error', error)
+    if (this.listenerCount?.('error') > 0) this.emit('error', error)
   })
   return false
 }
@@ -143,6 +143,6 @@ function refuseWrite(this: ServerResponse, _chunk: unknown, encoding: unknown, c
 /** As Node answers an `end` after the first. */
 function endAgain(res: ServerResponse, args: unknown[]): ServerResponse {
   const callback = args.find((arg) => typeof arg === 'function') as (() => void) | undefined
-  if (callback) res.once('finish', callback)
+  if (callback) res.once?.('finish', callback)
   return res
 }

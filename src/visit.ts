@@ -312,6 +312,7 @@ export class Visit implements SessionOwner, EndOfResponse {
       this.#stored = stored
       this.#saved = { id, data: wholeText(dataText), cookie }
       this.#notesDue = false
+      this.settings.watch?.stored(dataText, id)
       if (isNew && events.wants('created')) events.emit('created', { id })
       if (events.wants('saved')) events.emit('saved', { id })
     })
@@ -372,7 +373,7 @@ export class Visit implements SessionOwner, EndOfResponse {
     const user = this.#notes?.user
     return afterwards(this.#access.destroy(id), () => {
       if (events.wants('destroyed')) events.emit('destroyed', { id })
-      if (users && user !== undefined) return users.remove(user, id)
+      return users && user !== undefined ? users.remove(user, id) : undefined
     })
   }
 
@@ -530,9 +531,11 @@ export class Visit implements SessionOwner, EndOfResponse {
     if (settings.transport) return settings.transport.write(req as unknown as Request, res, id)
     if (session.cookie.secure && !isSecure(req, settings.proxy)) {
       debug('no cookie: it is for secure connections only, and this is none')
+      settings.watch?.insecure(req.headers['x-forwarded-proto'] === 'https')
       return
     }
     this.#touch(session)
+    if (!this.presented) settings.watch?.cookieGiven()
     if (settings.noStore) res.setHeader('Cache-Control', 'no-store')
     writeSessionCookie(res, settings.name, (this.signer as Signer).sign(id), session.cookie.data)
   }
@@ -596,6 +599,7 @@ export class Visit implements SessionOwner, EndOfResponse {
     const decision = this.#decide(session, text)
     this.#decision = decision
     debug('%s: %s', decision.action, decision.reason)
+    if (session) this.settings.watch?.ended(() => this.#isChanged(live, text), this.req.url)
     switch (decision.action) {
       case 'destroy':
         this.#destroyed = true
@@ -609,6 +613,14 @@ export class Visit implements SessionOwner, EndOfResponse {
         return this.#inBackground(() => this.#renew(live))
       case 'nothing':
         if (session) this.#touch(live)
+    }
+  }
+
+  #isChanged(session: LiveSession, text: string): boolean {
+    try {
+      return this.#peek() === session && serializeData(session, this.settings.serializer) !== text
+    } catch {
+      return true
     }
   }
 

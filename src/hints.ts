@@ -1,0 +1,82 @@
+import cluster = require('node:cluster')
+import { warnOnce } from './errors'
+
+/** Where docs/troubleshooting.md has a heading for each hint. */
+const PAGE = 'docs/troubleshooting.md'
+
+const WATCHED_REQUESTS = 200
+const MISSED_PATHS = 20
+const UNRETURNED_COOKIES = 20
+const LARGE_SESSION = 64 * 1024
+const LATE = 500
+
+/**
+ * Notices the common mistakes while an application is developed, and tells each of them once. Only the first requests
+ * are watched where watching costs something. The option `hints: false` silences them; in production there are none.
+ */
+export class Hints {
+  #matched = false
+  #missed = 0
+  #returned = false
+  #given = 0
+  #watched = 0
+
+  /** The memory store is not shared between the workers of a cluster. */
+  memoryStore(): void {
+    if (!cluster.isWorker) return
+    hint('memory-store-with-workers', 'each worker of a cluster has a MemoryStore of its own: users seem logged out at random')
+  }
+
+  pathMissed(path: string, url: string | undefined): void {
+    if (this.#matched || ++this.#missed !== MISSED_PATHS) return
+    hint('cookie-path', `no request so far was below the cookie path ${path}, the last one was ${url}: they get no req.session`)
+  }
+
+  pathMatched(): void {
+    this.#matched = true
+  }
+
+  secondMiddleware(name: string): void {
+    hint('two-middlewares', `two session middlewares use one cookie, ${name}: each overwrites the other's. Set option name`)
+  }
+
+  insecure(forwarded: boolean): void {
+    hint(
+      'secure-cookie',
+      'a session cookie with secure: true was not set, as the connection is not secure' +
+        (forwarded ? ": a proxy says it is, but is not trusted. Set app.set('trust proxy', 1)" : ''),
+    )
+  }
+
+  cookieReturned(): void {
+    this.#returned = true
+  }
+
+  cookieGiven(): void {
+    if (this.#returned || ++this.#given !== UNRETURNED_COOKIES) return
+    hint(
+      'cookie-never-returns',
+      `${UNRETURNED_COOKIES} session cookies were set, and none has come back: every request has a new session. ` +
+        'See cookie.sameSite, cookie.domain, cookie.secure, and credentials in fetch',
+    )
+  }
+
+  stored(text: string, id: string): void {
+    if (text.length < LARGE_SESSION) return
+    hint('large-session', `session ${id} has ${Math.round(text.length / 1024)} KB, read and written by its every request`)
+  }
+
+  /** Looks a while after the end of a response whether the session was changed too late to be stored. */
+  ended(isChanged: () => boolean, url: string | undefined): void {
+    if (++this.#watched > WATCHED_REQUESTS) return
+    setTimeout(() => {
+      if (isChanged()) {
+        hint('changed-after-the-end', `req.session was changed after the response to ${url} had ended; that is not stored`)
+      }
+    }, LATE).unref()
+  }
+}
+
+function hint(heading: string, message: string): void {
+  warnOnce('SESSION_HINT', `${message} (${PAGE}#${heading})`, heading)
+}
