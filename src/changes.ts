@@ -1,5 +1,5 @@
 import { SessionError } from './errors'
-import { stringifyWithout } from './cookie'
+import { stringifyCookie, stringifyWithout } from './cookie'
 import type { Serializer } from './record-store'
 
 /**
@@ -84,7 +84,7 @@ export function serializeData(session: SessionLike, serializer: Serializer): str
 export function serializeRecord(session: SessionLike, dataText: string, serializer: Serializer): string {
   if (serializer !== JSON || !dataText.startsWith('{')) return serializer.stringify(plainRecord(session))
   try {
-    const cookie = JSON.stringify(session.cookie)
+    const cookie = stringifyCookie(session.cookie)
     return dataText === '{}' ? `{"cookie":${cookie}}` : `{"cookie":${cookie},${dataText.slice(1)}`
   } catch (error) {
     throw unserializable(session, error)

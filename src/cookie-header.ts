@@ -5,6 +5,7 @@ import signature = require('cookie-signature')
 import createDebug = require('debug')
 import depd = require('depd')
 import type { Cookie } from './cookie'
+import { isTime, utcText } from './moments'
 import type { Secret } from './options'
 
 const debug = createDebug('express-session')
@@ -15,6 +16,8 @@ export interface PresentedId {
   readonly id: string
   /** True when an older secret of the list signed it, so that the cookie is to be sent anew. */
   readonly oldSecret: boolean
+  /** The signed ID as it goes into a header, where the first secret signed it. */
+  readonly encoded?: string
 }
 
 /** How many verified cookies are remembered: what a busy process sees in some minutes, in at most 4 MB. */
@@ -35,8 +38,9 @@ export class Signer {
     this.#keys = secrets.map(toKey)
   }
 
+  /** The signed ID as it goes into a header. */
   sign(id: string): string {
-    return 's:' + signature.sign(id, this.#keys[0] as KeyObject)
+    return encodeURIComponent('s:' + signature.sign(id, this.#keys[0] as KeyObject))
   }
 
   /** The ID in a cookie's value as it was sent, or `undefined` when none of the secrets signed it. */
@@ -62,7 +66,9 @@ export class Signer {
     const signed = value.slice(2)
     for (let i = 0; i < this.#keys.length; i++) {
       const id = signature.unsign(signed, this.#keys[i] as KeyObject)
-      if (id) return { id: detach(id), oldSecret: i > 0 }
+      if (!id) continue
+      if (i > 0) return { id: detach(id), oldSecret: true }
+      return { id: detach(id), oldSecret: false, encoded: encodeURIComponent(value) }
     }
     debug('cookie has no valid signature')
     return undefined
@@ -141,10 +147,56 @@ function isBlank(code: number): boolean {
   return code === 32 || code === 9
 }
 
-/** Adds the session cookie to the response's Set-Cookie headers. */
-export function writeSessionCookie(res: ServerResponse, name: string, value: string, settings: Cookie['data']): void {
-  const header = cookie.serialize(name, value, settings as cookie.CookieSerializeOptions)
+/** Adds the session cookie, its value encoded already, to the response's Set-Cookie headers. */
+export function writeSessionCookie(res: ServerResponse, name: string, encoded: string, settings: Cookie['data']): void {
+  const header = toSetCookie(name, encoded, settings)
   debug('set-cookie %s', name)
   const others = res.getHeader('Set-Cookie') as string | string[] | undefined
   res.setHeader('Set-Cookie', others === undefined ? [header] : ([] as string[]).concat(others, header))
+}
+
+/** What stands before the value, between it and the expiry, and after that. */
+interface Template {
+  readonly name: string
+  readonly settings: Cookie['data']
+  readonly middle: string
+  readonly end: string
+}
+
+const SOME_TIME = new Date(0)
+let template: Template | undefined
+
+/**
+ * The header as the `cookie` package makes it. Between two cookies of an application mostly the value and the expiry
+ * differ, so the rest is kept from one to the next.
+ */
+function toSetCookie(name: string, encoded: string, settings: Cookie['data']): string {
+  const { expires } = settings
+  if (!isTime(expires)) return cookie.serialize(name, encoded, { ...settings, encode: asItIs } as cookie.CookieSerializeOptions)
+  if (!template || !fits(template, name, settings)) template = makeTemplate(name, settings)
+  return `${name}=${encoded}${template.middle}${utcText(expires)}${template.end}`
+}
+
+function asItIs(value: string): string {
+  return value
+}
+
+function fits(known: Template, name: string, { domain, httpOnly, partitioned, path, priority, sameSite, secure }: Cookie['data']): boolean {
+  const { settings } = known
+  return (
+    known.name === name &&
+    settings.path === path &&
+    settings.domain === domain &&
+    settings.httpOnly === httpOnly &&
+    settings.secure === secure &&
+    settings.sameSite === sameSite &&
+    settings.partitioned === partitioned &&
+    settings.priority === priority
+  )
+}
+
+function makeTemplate(name: string, settings: Cookie['data']): Template {
+  const whole = cookie.serialize(name, '', { ...settings, expires: SOME_TIME } as cookie.CookieSerializeOptions)
+  const [before = '', end = ''] = whole.split(SOME_TIME.toUTCString())
+  return { name, settings, middle: before.slice(name.length + 1), end }
 }

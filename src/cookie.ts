@@ -1,6 +1,7 @@
 import cookie = require('cookie')
 import depd = require('depd')
 import { hiddenSlot } from './hidden'
+import { isoText, isTime } from './moments'
 import type { CookieOptions } from './options'
 
 const deprecate = depd('express-session')
@@ -10,7 +11,7 @@ export interface CookieData {
   originalMaxAge: number | null | undefined
   partitioned: boolean | undefined
   priority: 'low' | 'medium' | 'high' | undefined
-  expires: Date | null | undefined
+  expires: Date | false | null | undefined
   secure: boolean | 'auto' | undefined
   httpOnly: boolean | undefined
   domain: string | undefined
@@ -137,7 +138,7 @@ Object.defineProperties(Cookie.prototype, {
     configurable: true,
     enumerable: true,
     get(this: Fields) {
-      return {
+      return (lastData = {
         originalMaxAge: this.originalMaxAge,
         partitioned: this.partitioned,
         priority: this.priority,
@@ -147,7 +148,7 @@ Object.defineProperties(Cookie.prototype, {
         domain: this.domain,
         path: this.path,
         sameSite: this.sameSite,
-      }
+      })
     },
   },
   serialize: {
@@ -172,6 +173,24 @@ Object.defineProperties(Cookie.prototype, {
 
 const { toJSON } = Cookie.prototype
 let passedOver: unknown
+/** What the `data` accessor gave last: what comes from one that the application has put in its place, does not. */
+let lastData: CookieData | undefined
+
+/** The stored texts of cookies mostly differ in the expiry, so the rest is kept from one to the next. */
+let template: { settings: CookieData; before: string; after: string } | undefined
+const SOME_TIME = new Date(0)
+
+/** As `JSON.stringify(cookie)`, in a tenth of the time for most cookies. */
+export function stringifyCookie(cookie: unknown): string {
+  if (!(cookie instanceof Cookie) || cookie.toJSON !== toJSON || notes.get(cookie)) return JSON.stringify(cookie)
+  const { data } = cookie
+  if (data !== lastData || !isTime(data.expires)) return JSON.stringify(data)
+  if (!template || template.settings.originalMaxAge !== data.originalMaxAge || !isSameSettings(template.settings, cookie)) {
+    const [before = '', after = ''] = JSON.stringify({ ...data, expires: SOME_TIME }).split(SOME_TIME.toISOString())
+    template = { settings: data, before, after }
+  }
+  return template.before + isoText(data.expires) + template.after
+}
 
 /**
  * Serialises a session as if it had no cookie, for a fifth of what a replacer function costs. `undefined` when the

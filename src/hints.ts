@@ -1,4 +1,4 @@
-import cluster = require('node:cluster')
+import cluster from 'node:cluster'
 import { warnOnce } from './errors'
 
 /** Where docs/troubleshooting.md has a heading for each hint. */

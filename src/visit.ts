@@ -54,6 +54,8 @@ export class Visit implements SessionOwner, EndOfResponse {
 
   /** What is known of the session in the store: `null` when the store never had it, `undefined` when nothing is. */
   #stored: Stored | null | undefined
+  /** The ID that this is known of. */
+  #storedId: string | undefined
   /** The session as it came: loaded, or just generated. */
   #original: Snapshot | undefined
   /** The session as the store has it. */
@@ -62,7 +64,6 @@ export class Visit implements SessionOwner, EndOfResponse {
 
   #decision: Decision | undefined
   #cookieDue = false
-  #loadedId = ''
   /** The client has to learn that its session goes on under another ID. */
   #moved = false
   #notes: SessionNotes | undefined
@@ -134,7 +135,7 @@ export class Visit implements SessionOwner, EndOfResponse {
 
   #enter(id: string, stored: Stored): void {
     this.req[this.settings.idProperty] = id
-    this.#loadedId = id
+    this.#storedId = id
     this.#stored = stored
     this.#pending = 'stored'
     this.#begun = true
@@ -222,11 +223,11 @@ export class Visit implements SessionOwner, EndOfResponse {
     const pending = this.#pending
     this.#pending = 'nothing'
     if (pending === 'new') {
-      this.#id = this.settings.newId()
+      this.#id = this.#storedId = this.settings.newId()
       this.#session = this.#newSession(this.#id as string)
       this.#original = this.#snapshot(this.#session as LiveSession)
     } else {
-      this.#session = this.#restore(this.#loadedId, this.#stored as Stored)
+      this.#session = this.#restore(this.#storedId as string, this.#stored as Stored)
     }
     return this.#session as LiveSession
   }
@@ -238,6 +239,7 @@ export class Visit implements SessionOwner, EndOfResponse {
       if (this.#pending !== 'nothing') this.#makePending()
       this.#notes = undefined
       this.#stored = null
+      this.#storedId = id
       const created = this.#newSession(id)
       req[settings.idProperty] = id
       req[settings.property] = created
@@ -276,6 +278,11 @@ export class Visit implements SessionOwner, EndOfResponse {
     return restored
   }
 
+  /** Nothing is known of a session that the application made itself, for another ID. */
+  #storedOf(session: LiveSession): Stored | null | undefined {
+    return session.id === this.#storedId ? this.#stored : undefined
+  }
+
   #snapshot(session: LiveSession, data = wholeText(serializeData(session, this.settings.serializer))): Snapshot {
     return { id: session.id, data, cookie: settingsOf(session.cookie) }
   }
@@ -305,15 +312,16 @@ export class Visit implements SessionOwner, EndOfResponse {
     debug('saving %s', id)
     this.#attachNotes(session)
     const cookie = settingsOf(session.cookie)
-    const isNew = this.#stored === null
+    const from = this.#storedOf(session)
     const noted = this.settings.users ? this.#noteUser(session, this.settings.users) : undefined
-    const save = (): MaybePromise<Saved> => this.#access.save(session, text, this.#stored)
+    const save = (): MaybePromise<Saved> => this.#access.save(session, text, from)
     const saved = afterwards(noted ? noted.then(save) : save(), ({ stored, dataText }: Saved) => {
       this.#stored = stored
+      this.#storedId = id
       this.#saved = { id, data: wholeText(dataText), cookie }
       this.#notesDue = false
       this.settings.watch?.stored(dataText, id)
-      if (isNew && events.wants('created')) events.emit('created', { id })
+      if (from === null && events.wants('created')) events.emit('created', { id })
       if (events.wants('saved')) events.emit('saved', { id })
     })
     if (isPromise(saved)) this.#saving = saved
@@ -357,6 +365,7 @@ export class Visit implements SessionOwner, EndOfResponse {
     return afterwards(this.#access.load(session.id), (stored) => {
       if (!stored) throw missing()
       this.#stored = stored
+      this.#storedId = session.id
       req[settings.property] = this.#restore(session.id, stored)
     })
   }
@@ -401,7 +410,7 @@ export class Visit implements SessionOwner, EndOfResponse {
     const id = genid ? await genid(this.req as unknown as Request) : newId()
     const renewed = new Session(this.req, session, this, id)
     if (this.#notes) this.#notes.renewed = Date.now()
-    let from = this.#stored
+    let from = this.#storedOf(session)
     if (from && access instanceof RecordAccess) {
       this.#attachNotes(renewed)
       renewed.touch()
@@ -418,6 +427,7 @@ export class Visit implements SessionOwner, EndOfResponse {
         from = theirs
       }
       this.#stored = saved.stored
+      this.#storedId = id
       this.#saved = { id, data: wholeText(saved.dataText), cookie: settingsOf(renewed.cookie) }
       this.#notesDue = false
       const user = this.#notes?.user
@@ -442,7 +452,7 @@ export class Visit implements SessionOwner, EndOfResponse {
     const access = this.#access
     const session = this.req[property] as LiveSession
     const { id } = session
-    const from = this.#stored
+    const from = this.#storedOf(session)
     if (!from || !(access instanceof RecordAccess)) {
       if (from) await this.reload(session)
       await change(this.req[property] as LiveSession)
@@ -537,7 +547,9 @@ export class Visit implements SessionOwner, EndOfResponse {
     this.#touch(session)
     if (!this.presented) settings.watch?.cookieGiven()
     if (settings.noStore) res.setHeader('Cache-Control', 'no-store')
-    writeSessionCookie(res, settings.name, (this.signer as Signer).sign(id), session.cookie.data)
+    const { presented } = this
+    const encoded = presented?.id === id && presented.encoded ? presented.encoded : (this.signer as Signer).sign(id)
+    writeSessionCookie(res, settings.name, encoded, session.cookie.data)
   }
 
   #touch(session: LiveSession): void {
@@ -633,7 +645,7 @@ export class Visit implements SessionOwner, EndOfResponse {
     return this.#inBackground(() => {
       if (access instanceof RecordAccess && maxAge !== undefined) {
         const expires = Date.now() + (maxAge ?? this.settings.ttl)
-        return access.renew(this.#loadedId, expires, record)
+        return access.renew(this.#storedId as string, expires, record)
       }
       const session = this.#makePending()
       this.#touch(session)
@@ -643,7 +655,7 @@ export class Visit implements SessionOwner, EndOfResponse {
 
   #renew(session: LiveSession): MaybePromise<void> {
     const { expiresOf, users } = this.settings
-    const renewed = this.#access.touch(session, this.#stored ?? undefined)
+    const renewed = this.#access.touch(session, this.#storedOf(session) ?? undefined)
     const user = users && notesOf(session.cookie)?.user
     if (user === undefined) return renewed
     return afterwards(renewed, () => users?.renew(user, session.id, expiresOf(session)))
