@@ -630,7 +630,9 @@ export class Visit implements SessionOwner, EndOfResponse {
 
   #isChanged(session: LiveSession, text: string): boolean {
     try {
-      return this.#peek() === session && serializeData(session, this.settings.serializer) !== text
+      if (this.#peek() !== session) return false
+      const now = serializeData(session, this.settings.serializer)
+      return now !== text && !(this.#saved?.id === session.id && isSameData(this.#saved.data, now))
     } catch {
       return true
     }
