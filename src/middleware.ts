@@ -16,6 +16,7 @@ import { isBelow } from './request'
 import { holdEnd } from './response-end'
 import { missing, SESSION_OWNER, type Session } from './session'
 import type { Sessions } from './sessions'
+import { SealedStore } from './sealed-store'
 import { storeAccess, type StoreAccess } from './store-access'
 import { MemoryStore } from './stores/memory'
 import type { GeneratingStore } from './store'
@@ -215,18 +216,15 @@ function offerGenerate(settings: Settings): void {
 }
 
 function settle(options: ResolvedOptions): Settings {
-  const store = options.store ?? new MemoryStore()
-  if (process.env['NODE_ENV'] === 'production' && store instanceof MemoryStore) warnOfMemory()
+  const given = options.store ?? new MemoryStore()
+  if (process.env['NODE_ENV'] === 'production' && given instanceof MemoryStore) warnOfMemory()
   const events = new SessionEvents()
   const watch = options.hints ? new Hints() : undefined
-  if (store instanceof MemoryStore) watch?.memoryStore()
+  if (given instanceof MemoryStore) watch?.memoryStore()
+  const store = options.hashIds || options.encryption ? sealed(given, options) : given
   const records = isRecordStore(store) ? store : undefined
   const ownSigner = options.secrets && new Signer(options.secrets)
-  const demandRecords = (option: string): RecordStore => {
-    if (records) return records
-    throw new TypeError(`${option} option needs a record store, such as those of sessile; this one keeps the classic contract`)
-  }
-  if (options.renewalTimeout > 0) demandRecords('renewalTimeout')
+  if (options.renewalTimeout > 0) demandRecords(store, 'renewalTimeout')
   const visitKey = Symbol('sessile.visit')
   const visitOf = (req: object): Visit => (req as VisitedRequest)[visitKey] as Visit
   return Object.freeze({
@@ -236,7 +234,7 @@ function settle(options: ResolvedOptions): Settings {
     watch,
     access: storeAccess(store, { ...options, events }),
     lifetimes: hasLifetimes(options) ? options : undefined,
-    users: options.user && new UserSessions(demandRecords('user'), options.maxSessionsPerUser, options.onSessionLimit),
+    users: options.user && new UserSessions(demandRecords(store, 'user'), options.maxSessionsPerUser, options.onSessionLimit),
     expiresOf: (session: Session) => records?.expiresOf(session) ?? Infinity,
     serializer: records?.serializer ?? JSON,
     ttl: records?.ttl ?? DEFAULT_TTL,
@@ -267,6 +265,15 @@ function settle(options: ResolvedOptions): Settings {
     newId: () => uid.sync(24),
     signerOf: ownSigner ? () => ownSigner : signerOfRequest(),
   })
+}
+
+function sealed(store: session.Store, { hashIds, encryption }: ResolvedOptions): session.Store {
+  return new SealedStore(demandRecords(store, hashIds ? 'hashIds' : 'encryption'), { hashIds, encryption })
+}
+
+function demandRecords(store: session.Store, option: string): RecordStore {
+  if (isRecordStore(store)) return store
+  throw new TypeError(`${option} option needs a record store, such as those of sessile; this one keeps the classic contract`)
 }
 
 /** Said on every start, as express-session does, but of what is still true. */

@@ -185,7 +185,7 @@ function memoryOf(store: object): Memory {
  * @throws SessionError when `ttl` or `max` is not a positive number
  */
 export const MemoryStore = function MemoryStore(this: MemoryStore, options: MemoryStoreOptions = {}): void {
-  Store.call(this as never)
+  ;(Store as unknown as (this: object) => void).call(this)
   const { ttl = DEFAULT_TTL, max = Infinity } = options
   if (!(ttl > 0)) throw invalid('ttl', 'a positive number of ms')
   if (!(max >= 1)) throw invalid('max', 'a whole number of at least 1')

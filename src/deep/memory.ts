@@ -1,0 +1,3 @@
+import { MemoryStore } from '../stores/memory'
+
+export = MemoryStore
