@@ -1,0 +1,47 @@
+/** How many records a step deletes, and how long, in ms, it rests before the next. */
+const BATCH = 500
+const REST = 50
+
+/**
+ * Deletes expired records from time to time, in small steps, by a timer that keeps no process alive. The pauses vary by
+ * half, so that the processes of a fleet do not prune together. What fails is told, and tried again the next time.
+ */
+export class Pruning {
+  #timer: NodeJS.Timeout | undefined
+  #stopped = false
+  #running: Promise<void> | undefined
+
+  constructor(
+    private readonly prune: (limit: number) => number | PromiseLike<number>,
+    private readonly interval: number,
+    private readonly onError: (error: unknown) => void,
+  ) {}
+
+  /** Begins; called at the first use of a store, so that one that is made and not used has no timer. */
+  start(): void {
+    if (this.#timer || this.#stopped || this.interval <= 0) return
+    this.#timer = setTimeout(() => {
+      this.#running = this.#run()
+    }, this.interval * (0.5 + Math.random()))
+    this.#timer.unref()
+  }
+
+  /** Ends it, and waits for a step under way. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    clearTimeout(this.#timer)
+    await this.#running
+  }
+
+  async #run(): Promise<void> {
+    try {
+      while (!this.#stopped && (await this.prune(BATCH)) >= BATCH) {
+        await new Promise((resolve) => setTimeout(resolve, REST).unref())
+      }
+    } catch (error) {
+      this.onError(error)
+    }
+    this.#timer = undefined
+    this.start()
+  }
+}
