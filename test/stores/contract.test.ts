@@ -10,6 +10,8 @@ import Redis from 'ioredis'
 import { afterAll, describe, test } from 'vitest'
 import session from '../../src'
 import { SealedStore } from '../../src/sealed-store'
+import { MysqlStore } from '../../src/stores/mysql'
+import { PostgresStore } from '../../src/stores/postgres'
 import { RedisStore } from '../../src/stores/redis'
 import { SqliteStore } from '../../src/stores/sqlite'
 import { recordStoreContract, storeContract, type MakeStore } from '../../src/testing'
@@ -42,7 +44,7 @@ describe('SqliteStore', () => {
   })
 })
 
-await describeWith('redis', 'RedisStore with redis', () => {
+describeWith('redis', 'RedisStore with redis', () => {
   const client = createClient()
   const connected = client.connect()
   afterAll(() => void client.destroy())
@@ -53,7 +55,7 @@ await describeWith('redis', 'RedisStore with redis', () => {
   })
 })
 
-await describeWith('redis', 'RedisStore with ioredis', () => {
+describeWith('redis', 'RedisStore with ioredis', () => {
   const client = new Redis()
   afterAll(() => client.disconnect())
   bothContracts(() => {
@@ -62,3 +64,38 @@ await describeWith('redis', 'RedisStore with ioredis', () => {
   })
 })
 
+for (const column of ['json', 'jsonb']) {
+  describeWith('postgres', `PostgresStore with a ${column} column`, () => {
+    const pool = new pg.Pool({ host: '127.0.0.1', user: 'postgres', database: 'test' })
+    afterAll(() => pool.end())
+    bothContracts(async () => {
+      const tableName = unique()
+      await pool.query(
+        `CREATE TABLE ${tableName} (sid varchar PRIMARY KEY, sess ${column} NOT NULL, expire timestamp(6) NOT NULL)`,
+      )
+      const store = new PostgresStore({ pool, tableName, createTableIfMissing: true })
+      const close = async (): Promise<void> => {
+        await store.close()
+        await pool.query(`DROP TABLE ${tableName}; DROP TABLE IF EXISTS ${tableName}_user`)
+      }
+      return { store, close }
+    })
+  })
+}
+
+describeWith('mysql', 'MysqlStore', () => {
+  const pool = mysql.createPool({ host: '127.0.0.1', user: 'root', database: 'test' })
+  afterAll(() => pool.promise().end())
+  bothContracts(
+    () => {
+      const tableName = unique()
+      const store = new MysqlStore({ pool, schema: { tableName } })
+      const close = async (): Promise<void> => {
+        await store.close()
+        await pool.promise().query(`DROP TABLE IF EXISTS ${tableName}, ${tableName}_user`)
+      }
+      return { store, close }
+    },
+    { granularity: 1000 },
+  )
+})
