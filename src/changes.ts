@@ -148,7 +148,13 @@ export function mergeChanges(base: object, mine: object, theirs: object, seriali
   mergeInto(base as PlainObject, mine as PlainObject, theirs as PlainObject, serializer, true)
 }
 
-function mergeInto(base: PlainObject, mine: PlainObject, theirs: PlainObject, serializer: Serializer, top: boolean): void {
+function mergeInto(
+  base: PlainObject,
+  mine: PlainObject,
+  theirs: PlainObject,
+  serializer: Serializer,
+  top: boolean,
+): void {
   for (const key of new Set([...Object.keys(base), ...Object.keys(theirs)])) {
     if ((top && (key === 'cookie' || (key in mine && !Object.hasOwn(mine, key)))) || key === '__proto__') continue
     const was = own(base, key)

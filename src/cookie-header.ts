@@ -172,7 +172,8 @@ let template: Template | undefined
  */
 function toSetCookie(name: string, encoded: string, settings: Cookie['data']): string {
   const { expires } = settings
-  if (!isTime(expires)) return cookie.serialize(name, encoded, { ...settings, encode: asItIs } as cookie.CookieSerializeOptions)
+  if (!isTime(expires))
+    return cookie.serialize(name, encoded, { ...settings, encode: asItIs } as cookie.CookieSerializeOptions)
   if (!template || !fits(template, name, settings)) template = makeTemplate(name, settings)
   return `${name}=${encoded}${template.middle}${utcText(expires)}${template.end}`
 }
@@ -181,7 +182,11 @@ function asItIs(value: string): string {
   return value
 }
 
-function fits(known: Template, name: string, { domain, httpOnly, partitioned, path, priority, sameSite, secure }: Cookie['data']): boolean {
+function fits(
+  known: Template,
+  name: string,
+  { domain, httpOnly, partitioned, path, priority, sameSite, secure }: Cookie['data'],
+): boolean {
   const { settings } = known
   return (
     known.name === name &&

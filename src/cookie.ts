@@ -185,7 +185,11 @@ export function stringifyCookie(cookie: unknown): string {
   if (!(cookie instanceof Cookie) || cookie.toJSON !== toJSON || notes.get(cookie)) return JSON.stringify(cookie)
   const { data } = cookie
   if (data !== lastData || !isTime(data.expires)) return JSON.stringify(data)
-  if (!template || template.settings.originalMaxAge !== data.originalMaxAge || !isSameSettings(template.settings, cookie)) {
+  if (
+    !template ||
+    template.settings.originalMaxAge !== data.originalMaxAge ||
+    !isSameSettings(template.settings, cookie)
+  ) {
     const [before = '', after = ''] = JSON.stringify({ ...data, expires: SOME_TIME }).split(SOME_TIME.toISOString())
     template = { settings: data, before, after }
   }

@@ -24,12 +24,18 @@ export class Hints {
   /** The memory store is not shared between the workers of a cluster. */
   memoryStore(): void {
     if (!cluster.isWorker) return
-    hint('memory-store-with-workers', 'each worker of a cluster has a MemoryStore of its own: users seem logged out at random')
+    hint(
+      'memory-store-with-workers',
+      'each worker of a cluster has a MemoryStore of its own: users seem logged out at random',
+    )
   }
 
   pathMissed(path: string, url: string | undefined): void {
     if (this.#matched || ++this.#missed !== MISSED_PATHS) return
-    hint('cookie-path', `no request so far was below the cookie path ${path}, the last one was ${url}: they get no req.session`)
+    hint(
+      'cookie-path',
+      `no request so far was below the cookie path ${path}, the last one was ${url}: they get no req.session`,
+    )
   }
 
   pathMatched(): void {
@@ -37,7 +43,10 @@ export class Hints {
   }
 
   secondMiddleware(name: string): void {
-    hint('two-middlewares', `two session middlewares use one cookie, ${name}: each overwrites the other's. Set option name`)
+    hint(
+      'two-middlewares',
+      `two session middlewares use one cookie, ${name}: each overwrites the other's. Set option name`,
+    )
   }
 
   insecure(forwarded: boolean): void {
@@ -63,7 +72,10 @@ export class Hints {
 
   stored(text: string, id: string): void {
     if (text.length < LARGE_SESSION) return
-    hint('large-session', `session ${id} has ${Math.round(text.length / 1024)} KB, read and written by its every request`)
+    hint(
+      'large-session',
+      `session ${id} has ${Math.round(text.length / 1024)} KB, read and written by its every request`,
+    )
   }
 
   /** Looks a while after the end of a response whether the session was changed too late to be stored. */
@@ -71,7 +83,10 @@ export class Hints {
     if (++this.#watched > WATCHED_REQUESTS) return
     setTimeout(() => {
       if (isChanged()) {
-        hint('changed-after-the-end', `req.session was changed after the response to ${url} had ended; that is not stored`)
+        hint(
+          'changed-after-the-end',
+          `req.session was changed after the response to ${url} had ended; that is not stored`,
+        )
       }
     }, LATE).unref()
   }

@@ -94,7 +94,9 @@ function visitFor(
   const { name, signerOf, store, storeProperty, transport } = settings
   const signer = transport ? undefined : signerOf(req)
   if (!transport && !signer) return undefined
-  const presented = transport ? carried(transport.read(req as unknown as Request)) : readSessionId(req, name, signer as Signer)
+  const presented = transport
+    ? carried(transport.read(req as unknown as Request))
+    : readSessionId(req, name, signer as Signer)
   const visit = new Visit(settings, req, res, next, signer, presented, cookieOptions)
   const other = req[SESSION_OWNER]
   if (other instanceof Visit && other.settings !== settings && other.settings.name === name && !transport) {
@@ -141,7 +143,15 @@ function apiOf(settings: Settings): Omit<Sessions, keyof RequestHandler> {
   function visitById(id: string): Visit {
     const req = { headers: {}, url: '/' } as VisitedRequest
     req[settings.storeProperty] = store
-    const visit = new Visit(settings, req, {} as ServerResponse, () => undefined, undefined, { id, oldSecret: false }, {})
+    const visit = new Visit(
+      settings,
+      req,
+      {} as ServerResponse,
+      () => undefined,
+      undefined,
+      { id, oldSecret: false },
+      {},
+    )
     req[SESSION_OWNER] = visit
     return visit
   }
@@ -211,7 +221,15 @@ function offerGenerate(settings: Settings): void {
     if (owner instanceof Visit) return owner.replace()
     const { cookie } = settings
     const cookieOptions = typeof cookie === 'function' ? cookie(request) : cookie
-    return new Visit(settings, req, {} as ServerResponse, () => undefined, undefined, undefined, cookieOptions).replace()
+    return new Visit(
+      settings,
+      req,
+      {} as ServerResponse,
+      () => undefined,
+      undefined,
+      undefined,
+      cookieOptions,
+    ).replace()
   }
 }
 
@@ -234,7 +252,9 @@ function settle(options: ResolvedOptions): Settings {
     watch,
     access: storeAccess(store, { ...options, events }),
     lifetimes: hasLifetimes(options) ? options : undefined,
-    users: options.user && new UserSessions(demandRecords(store, 'user'), options.maxSessionsPerUser, options.onSessionLimit),
+    users:
+      options.user &&
+      new UserSessions(demandRecords(store, 'user'), options.maxSessionsPerUser, options.onSessionLimit),
     expiresOf: (session: Session) => records?.expiresOf(session) ?? Infinity,
     serializer: records?.serializer ?? JSON,
     ttl: records?.ttl ?? DEFAULT_TTL,
@@ -273,7 +293,9 @@ function sealed(store: session.Store, { hashIds, encryption }: ResolvedOptions):
 
 function demandRecords(store: session.Store, option: string): RecordStore {
   if (isRecordStore(store)) return store
-  throw new TypeError(`${option} option needs a record store, such as those of sessile; this one keeps the classic contract`)
+  throw new TypeError(
+    `${option} option needs a record store, such as those of sessile; this one keeps the classic contract`,
+  )
 }
 
 /** Said on every start, as express-session does, but of what is still true. */

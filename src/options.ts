@@ -215,12 +215,12 @@ const COOKIE_CHECKS: Record<keyof CookieOptions, Check> = {
   httpOnly: aBoolean,
   secure: oneOf(true, false, 'auto'),
   sameSite: a('true, false, "lax", "strict", "none" or "auto"', (value) =>
-    [true, false, 'lax', 'strict', 'none', 'auto'].includes(typeof value === 'string' ? value.toLowerCase() : (value as boolean)),
+    [true, false, 'lax', 'strict', 'none', 'auto'].includes(
+      typeof value === 'string' ? value.toLowerCase() : (value as boolean),
+    ),
   ),
   partitioned: aBoolean,
-  priority: a('"low", "medium" or "high"', (value) =>
-    ['low', 'medium', 'high'].includes(String(value).toLowerCase()),
-  ),
+  priority: a('"low", "medium" or "high"', (value) => ['low', 'medium', 'high'].includes(String(value).toLowerCase())),
   signed: () => undefined,
   encode: () => undefined,
 }
@@ -311,7 +311,9 @@ function resolveSecrets(secret: SessionOptions['secret']): readonly Secret[] | u
   }
   for (const each of secrets) {
     if (!isSecret(each) || each === '') {
-      throw new TypeError('secret option must be a string, a Buffer, a KeyObject, or a list of these, none of them empty')
+      throw new TypeError(
+        'secret option must be a string, a Buffer, a KeyObject, or a list of these, none of them empty',
+      )
     }
     warnOfWeak(each)
   }
@@ -319,7 +321,8 @@ function resolveSecrets(secret: SessionOptions['secret']): readonly Secret[] | u
 }
 
 /** Secrets that stand in tutorials, and so in every list of guesses. */
-const WELL_KNOWN = /^(keyboard ?cat|secret|your[-_ ]?secret.*|change ?(me|it)|shh+.*|my[-_ ]?secret.*|session[-_ ]?secret|a secret|mysecretkey)$/i
+const WELL_KNOWN =
+  /^(keyboard ?cat|secret|your[-_ ]?secret.*|change ?(me|it)|shh+.*|my[-_ ]?secret.*|session[-_ ]?secret|a secret|mysecretkey)$/i
 
 /** At least as long as the HMAC's output: RFC 2104, section 3; OWASP ASVS asks for 256 bits, too. */
 const SECRET_BYTES = 32
@@ -352,7 +355,11 @@ function check(options: object, checks: Record<string, Check>, prefix: string): 
 }
 
 function show(value: unknown): string {
-  return typeof value === 'string' ? JSON.stringify(value) : typeof value === 'number' ? String(value) : `a ${typeof value}`
+  return typeof value === 'string'
+    ? JSON.stringify(value)
+    : typeof value === 'number'
+      ? String(value)
+      : `a ${typeof value}`
 }
 
 function warnUnknown(name: string, meant: string | undefined, prefix: string): void {
@@ -400,7 +407,9 @@ function checkCookie(name: string, settings: CookieOptions): void {
     throw new TypeError(`a cookie named ${name} needs the option cookie.secure: browsers refuse it without`)
   }
   if (/^__host-/i.test(name) && (domain || path !== '/')) {
-    throw new TypeError(`a cookie named ${name} must have the cookie.path '/' and no cookie.domain: browsers refuse it else`)
+    throw new TypeError(
+      `a cookie named ${name} must have the cookie.path '/' and no cookie.domain: browsers refuse it else`,
+    )
   }
   if (/^__host-http-|^__http-/i.test(name) && httpOnly === false) {
     throw new TypeError(`a cookie named ${name} needs the option cookie.httpOnly: browsers refuse it without`)

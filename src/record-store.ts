@@ -111,18 +111,20 @@ export abstract class RecordStore extends Store {
     try {
       data = this.serializer.parse(record.text) as SessionData | null
     } catch (error) {
-      throw new SessionError('ERR_SESSION_INVALID_RECORD', `the record of session ${id} cannot be parsed: ${String(error)}`, {
-        cause: error,
-      })
+      throw new SessionError(
+        'ERR_SESSION_INVALID_RECORD',
+        `the record of session ${id} cannot be parsed: ${String(error)}`,
+        {
+          cause: error,
+        },
+      )
     }
     if (data?.cookie?.expires) data.cookie.expires = new Date(record.expires).toISOString() as unknown as Date
     return data as SessionData
   }
 
   get(id: string, callback?: Callback<[data?: SessionData | null]>): Promise<SessionData | undefined> | undefined {
-    return answer(callback, () =>
-      afterwards(this.read(id), (record) => (record ? this.parse(id, record) : undefined)),
-    )
+    return answer(callback, () => afterwards(this.read(id), (record) => (record ? this.parse(id, record) : undefined)))
   }
 
   set(id: string, data: SessionData, callback?: Callback): Promise<void> | undefined {
@@ -188,4 +190,3 @@ Object.defineProperty(RecordStore.prototype, 'ttl', { value: DEFAULT_TTL, writab
 Object.defineProperty(RecordStore.prototype, 'serializer', { value: JSON, writable: true, configurable: true })
 Object.defineProperty(RecordStore.prototype, 'inProcess', { value: false, writable: true, configurable: true })
 Object.defineProperty(RecordStore.prototype, 'linksExpire', { value: false, writable: true, configurable: true })
-

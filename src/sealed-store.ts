@@ -1,4 +1,12 @@
-import { createCipheriv, createDecipheriv, createHash, createHmac, createSecretKey, randomBytes, type KeyObject } from 'node:crypto'
+import {
+  createCipheriv,
+  createDecipheriv,
+  createHash,
+  createHmac,
+  createSecretKey,
+  randomBytes,
+  type KeyObject,
+} from 'node:crypto'
 import { SessionError } from './errors'
 import { afterwards, type MaybePromise } from './maybe-promise'
 import type { Secret } from './options'
@@ -126,7 +134,11 @@ export class SealedStore extends RecordStore implements KeyedStore {
 function hasher(hashIds: Exclude<HashIds, false>): (id: string) => string {
   const secret = typeof hashIds === 'object' ? hashIds.key : undefined
   if (secret === undefined) return (id) => HASHED + createHash('sha256').update(id).digest('base64url')
-  return (id) => HASHED + createHmac('sha256', secret as string).update(id).digest('base64url')
+  return (id) =>
+    HASHED +
+    createHmac('sha256', secret as string)
+      .update(id)
+      .digest('base64url')
 }
 
 const KEY_BYTES = 32
@@ -163,7 +175,8 @@ class Box {
     const [version, name, sealed] = sealedIn(envelope)?.split('.') ?? []
     if (version !== 'v1' || sealed === undefined) throw unreadable(storedUnder, 'is not encrypted')
     const key = this.#keys.find((known) => known.name === name)?.key
-    if (!key) throw unreadable(storedUnder, `was encrypted with a key (${name}) that the option encryption does not have`)
+    if (!key)
+      throw unreadable(storedUnder, `was encrypted with a key (${name}) that the option encryption does not have`)
     const bytes = Buffer.from(sealed, 'base64url')
     try {
       const decipher = createDecipheriv('aes-256-gcm', key, bytes.subarray(0, IV_BYTES), { authTagLength: TAG_BYTES })
@@ -190,7 +203,9 @@ function unreadable(key: string, why: string, cause?: unknown): SessionError {
 function toKey(given: EncryptionKey): Key {
   const key = given instanceof Object && 'export' in given ? given : createSecretKey(bytesOf(given))
   if (key.symmetricKeySize !== KEY_BYTES) {
-    throw new TypeError('encryption option must be a key of 32 bytes, or a list of such; make one: openssl rand -base64 32')
+    throw new TypeError(
+      'encryption option must be a key of 32 bytes, or a list of such; make one: openssl rand -base64 32',
+    )
   }
   return { key, name: createHash('sha256').update(key.export()).digest('base64url').slice(0, 8) }
 }

@@ -178,7 +178,9 @@ export class RecordAccess implements StoreAccess {
   /** Leaves word under an ID that its session goes on under another one; false when somebody was faster. */
   move(id: string, newId: string, from: Stored): MaybePromise<boolean> {
     const { expires, version } = from.record as SessionRecord
-    const text = this.#store.serializer.stringify({ cookie: { sessile: { movedTo: sealId(newId, id), movedAt: Date.now() } } })
+    const text = this.#store.serializer.stringify({
+      cookie: { sessile: { movedTo: sealId(newId, id), movedAt: Date.now() } },
+    })
     return afterwards(this.#store.write(id, text, expires, { version }), (written) => written !== null)
   }
 

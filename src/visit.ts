@@ -575,7 +575,10 @@ export class Visit implements SessionOwner, EndOfResponse {
       presented: presented !== undefined && presented.id === id,
       changed: !unset && !(original?.id === session.id && isSameData(original.data, data)),
       settingsChanged:
-        !unset && original?.id === session.id && presented?.id === id && !isSameSettings(original.cookie, session.cookie),
+        !unset &&
+        original?.id === session.id &&
+        presented?.id === id &&
+        !isSameSettings(original.cookie, session.cookie),
       saved:
         !unset &&
         saved?.id === session.id &&
@@ -702,7 +705,11 @@ export class Visit implements SessionOwner, EndOfResponse {
   }
 
   get holdsHeaders(): boolean {
-    return this.settings.onSaveError === 'error' || this.#mayBeRefused || (this.settings.genid !== undefined && this.#stored === null)
+    return (
+      this.settings.onSaveError === 'error' ||
+      this.#mayBeRefused ||
+      (this.settings.genid !== undefined && this.#stored === null)
+    )
   }
 
   onFailure(error: unknown): 'respond' | 'error' | 'disconnect' {

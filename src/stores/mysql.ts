@@ -1,6 +1,13 @@
 import { createHash } from 'node:crypto'
 import { SessionError } from '../errors'
-import { DEFAULT_TTL, RecordStore, type RecordPage, type Serializer, type SessionRecord, type WriteCondition } from '../record-store'
+import {
+  DEFAULT_TTL,
+  RecordStore,
+  type RecordPage,
+  type Serializer,
+  type SessionRecord,
+  type WriteCondition,
+} from '../record-store'
 import { Pruning } from './pruning'
 
 export interface MysqlStoreOptions {

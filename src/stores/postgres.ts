@@ -1,5 +1,12 @@
 import { SessionError } from '../errors'
-import { DEFAULT_TTL, RecordStore, type RecordPage, type Serializer, type SessionRecord, type WriteCondition } from '../record-store'
+import {
+  DEFAULT_TTL,
+  RecordStore,
+  type RecordPage,
+  type Serializer,
+  type SessionRecord,
+  type WriteCondition,
+} from '../record-store'
 import { Pruning } from './pruning'
 
 /** What the store asks of a `pg` Pool or Client. */
@@ -55,11 +62,24 @@ export class PostgresStore extends RecordStore {
   /** @throws SessionError when an option cannot be used, or `pg` is to be loaded and is not installed */
   constructor(options: PostgresStoreOptions) {
     super()
-    const { pool, conString, conObject, tableName = 'session', schemaName, createTableIfMissing = false } = options ?? {}
-    const { ttl = DEFAULT_TTL / 1000, pruneSessionInterval = PRUNE_INTERVAL, errorLog = console.error, serializer } = options ?? {}
+    const {
+      pool,
+      conString,
+      conObject,
+      tableName = 'session',
+      schemaName,
+      createTableIfMissing = false,
+    } = options ?? {}
+    const {
+      ttl = DEFAULT_TTL / 1000,
+      pruneSessionInterval = PRUNE_INTERVAL,
+      errorLog = console.error,
+      serializer,
+    } = options ?? {}
     if (pool && typeof pool.query !== 'function') throw invalid('option pool must be a Pool or a Client of pg')
     if (!pool && !conString && !conObject) throw invalid('needs the option pool, conString or conObject')
-    if (typeof ttl === 'number' && !(ttl > 0)) throw invalid('option ttl must be a positive number of seconds, or a function')
+    if (typeof ttl === 'number' && !(ttl > 0))
+      throw invalid('option ttl must be a positive number of seconds, or a function')
     if (pool) this.#pool = pool
     else this.#pool = this.#ownPool = openPool(conObject ?? { connectionString: conString }, errorLog)
     if (typeof ttl === 'number') this.ttl = ttl * 1000
@@ -108,7 +128,8 @@ export class PostgresStore extends RecordStore {
 
   override async prune(limit: number): Promise<number> {
     const pruned = await this.#query(this.#sql.prune, [Date.now(), limit])
-    if (pruned.length < limit && this.#tables.has(this.#sql.createUserTable)) await this.#query(this.#sql.pruneUsers, [])
+    if (pruned.length < limit && this.#tables.has(this.#sql.createUserTable))
+      await this.#query(this.#sql.pruneUsers, [])
     return pruned.length
   }
 

@@ -20,9 +20,12 @@ export class Pruning {
   /** Begins; called at the first use of a store, so that one that is made and not used has no timer. */
   start(): void {
     if (this.#timer || this.#stopped || this.interval <= 0) return
-    this.#timer = setTimeout(() => {
-      this.#running = this.#run()
-    }, this.interval * (0.5 + Math.random()))
+    this.#timer = setTimeout(
+      () => {
+        this.#running = this.#run()
+      },
+      this.interval * (0.5 + Math.random()),
+    )
     this.#timer.unref()
   }
 

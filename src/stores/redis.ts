@@ -1,6 +1,13 @@
 import { createHash } from 'node:crypto'
 import { SessionError } from '../errors'
-import { DEFAULT_TTL, RecordStore, type RecordPage, type Serializer, type SessionRecord, type WriteCondition } from '../record-store'
+import {
+  DEFAULT_TTL,
+  RecordStore,
+  type RecordPage,
+  type Serializer,
+  type SessionRecord,
+  type WriteCondition,
+} from '../record-store'
 
 export interface RedisStoreOptions {
   /**
@@ -53,7 +60,10 @@ export class RedisStore extends RecordStore {
   async read(id: string, renewTo?: number): Promise<SessionRecord | null> {
     const key = this.#prefix + id
     if (renewTo === undefined) {
-      const [text, left] = await Promise.all([this.#commands.call(key, 'GET', key), this.#commands.call(key, 'PTTL', key)])
+      const [text, left] = await Promise.all([
+        this.#commands.call(key, 'GET', key),
+        this.#commands.call(key, 'PTTL', key),
+      ])
       return typeof text === 'string' ? this.#record(text, left as number) : null
     }
     const text = await this.#getAndRenew(key, milliseconds(renewTo))
@@ -69,7 +79,10 @@ export class RedisStore extends RecordStore {
         this.#hasGetex = false
       }
     }
-    const [text] = await Promise.all([this.#commands.call(key, 'GET', key), this.#commands.call(key, 'PEXPIRE', key, ttl)])
+    const [text] = await Promise.all([
+      this.#commands.call(key, 'GET', key),
+      this.#commands.call(key, 'PEXPIRE', key, ttl),
+    ])
     return text as string | null
   }
 
@@ -223,7 +236,10 @@ function oneServer(call: Call): Commands {
 }
 
 function ioRedis(client: IoRedis): Commands {
-  const callOf = (node: IoRedis): Call => (...args) => node.call(...args)
+  const callOf =
+    (node: IoRedis): Call =>
+    (...args) =>
+      node.call(...args)
   const servers = (): Call[] => (client.isCluster ? (client.nodes?.('master') ?? []).map(callOf) : [callOf(client)])
   return { call: (_key, ...args) => client.call(...args), servers: () => Promise.resolve(servers()) }
 }

@@ -1,5 +1,12 @@
 import { SessionError } from '../errors'
-import { DEFAULT_TTL, RecordStore, type RecordPage, type Serializer, type SessionRecord, type WriteCondition } from '../record-store'
+import {
+  DEFAULT_TTL,
+  RecordStore,
+  type RecordPage,
+  type Serializer,
+  type SessionRecord,
+  type WriteCondition,
+} from '../record-store'
 import { Pruning } from './pruning'
 
 /** What the store asks of a database: `node:sqlite`, `better-sqlite3` and `libsql` have it. */
@@ -76,7 +83,11 @@ export class SqliteStore extends RecordStore {
         user TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (user, id)
       ) WITHOUT ROWID`)
     this.#sql = prepare(this.#database, table, userTable)
-    this.#pruning = new Pruning((limit) => this.prune(limit), pruneInterval, () => undefined)
+    this.#pruning = new Pruning(
+      (limit) => this.prune(limit),
+      pruneInterval,
+      () => undefined,
+    )
   }
 
   read(id: string): SessionRecord | null {

@@ -54,7 +54,16 @@ export function later(ms: number): Promise<void> {
 }
 
 /** IDs that are legal, and mean something to some backend or other. */
-export const UNUSUAL_IDS = ['a*b?[c]', "it's; DROP TABLE--", '%_\\', 'ünïcödé-✓', '__proto__', 'constructor', 'a:b/c.d', 'x'.repeat(120)]
+export const UNUSUAL_IDS = [
+  'a*b?[c]',
+  "it's; DROP TABLE--",
+  '%_\\',
+  'ünïcödé-✓',
+  '__proto__',
+  'constructor',
+  'a:b/c.d',
+  'x'.repeat(120),
+]
 
 /** Values that JSON can hold, and some backend or other may not. */
 export function unusualValues(): { [name: string]: unknown } {

@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict'
 import type { RecordStore, SessionRecord, Version } from '../record-store'
-import { caseBuilder, freshId, HOUR, later, UNUSUAL_IDS, unusualValues, type ContractCase, type MakeStore } from './contract-case'
+import {
+  caseBuilder,
+  freshId,
+  HOUR,
+  later,
+  UNUSUAL_IDS,
+  unusualValues,
+  type ContractCase,
+  type MakeStore,
+} from './contract-case'
 
 const SOON = 60
 const NOT_YET = 50
@@ -10,7 +19,12 @@ function text(data: object = {}): string {
   return JSON.stringify({ cookie: { originalMaxAge: null, path: '/' }, ...data })
 }
 
-async function create(store: RecordStore, id: string, data: object = {}, expires = Date.now() + HOUR): Promise<Version> {
+async function create(
+  store: RecordStore,
+  id: string,
+  data: object = {},
+  expires = Date.now() + HOUR,
+): Promise<Version> {
   const version = await store.write(id, text(data), expires, 'absent')
   assert.ok(version !== null, 'a record is written where there is none')
   return version
@@ -41,7 +55,10 @@ async function allOf(store: RecordStore, limit: number): Promise<Map<string, Ses
  * The contract of record stores, a case for each of its sentences. Ends may be coarse: a store that keeps seconds is
  * given `granularity: 1000` (ms).
  */
-export function recordStoreContract(make: MakeStore<RecordStore>, facts: { granularity?: number } = {}): ContractCase[] {
+export function recordStoreContract(
+  make: MakeStore<RecordStore>,
+  facts: { granularity?: number } = {},
+): ContractCase[] {
   const { granularity = 1 } = facts
   const { cases, add } = caseBuilder(make)
   const near = (actual: number, wanted: number): void => {

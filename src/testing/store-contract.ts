@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict'
 import type session from '../index'
-import { caseBuilder, freshId, HOUR, later, UNUSUAL_IDS, unusualValues, type ContractCase, type MakeStore } from './contract-case'
+import {
+  caseBuilder,
+  freshId,
+  HOUR,
+  later,
+  UNUSUAL_IDS,
+  unusualValues,
+  type ContractCase,
+  type MakeStore,
+} from './contract-case'
 
 type Data = session.SessionData & Record<string, unknown>
 

@@ -4,7 +4,10 @@ import { describe } from 'vitest'
 const SERVERS = {
   redis: { port: 6379, start: 'redis-server --port 6379' },
   postgres: { port: 5432, start: 'pg_ctlcluster 15 main start (a PostgreSQL on 127.0.0.1:5432 with a database test)' },
-  mysql: { port: 3306, start: 'mariadbd-safe (a MariaDB or MySQL on 127.0.0.1:3306, database test, root without password)' },
+  mysql: {
+    port: 3306,
+    start: 'mariadbd-safe (a MariaDB or MySQL on 127.0.0.1:3306, database test, root without password)',
+  },
 } as const
 
 function answers(port: number): boolean {

@@ -1,0 +1,85 @@
+// @ts-check
+// A login with a form: a new session ID at login, the session stored before the redirect, none left after the logout.
+const { scrypt, randomBytes, timingSafeEqual } = require('node:crypto')
+const { promisify } = require('node:util')
+const express = require('express')
+const session = require('sessile')
+
+/** @typedef {{ user?: string }} Data */
+
+const hash = promisify(scrypt)
+
+/** One user, `ada` with the password `lovelace`: an application has them in its database. */
+const salt = randomBytes(16)
+const users = new Map([['ada', hash('lovelace', salt, 32)]])
+
+/** @param {string} name @param {string} password */
+async function isUser(name, password) {
+  const known = /** @type {Buffer | undefined} */ (await users.get(name))
+  const given = /** @type {Buffer} */ (await hash(password, salt, 32))
+  return known !== undefined && timingSafeEqual(known, given)
+}
+
+/** @param {unknown} text */
+function escape(text) {
+  return String(text).replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`)
+}
+
+/** @param {express.Request} req */
+function dataOf(req) {
+  return /** @type {Data} */ (/** @type {unknown} */ (req.session))
+}
+
+const app = express()
+app.use(
+  session({
+    secret: process.env.SESSION_SECRET ?? 'set SESSION_SECRET to the output of: openssl rand -base64 32',
+    resave: false,
+    saveUninitialized: false,
+    cookie: { maxAge: 7 * 24 * 60 * 60 * 1000, sameSite: 'lax', secure: 'auto' },
+  }),
+)
+app.use(express.urlencoded({ extended: false }))
+
+app.get('/', (req, res) => {
+  const { user } = dataOf(req)
+  res.send(
+    user
+      ? `<p>Hello ${escape(user)}</p><form method="post" action="/logout"><button>Log out</button></form>`
+      : `<form method="post" action="/login">
+           <label>Name <input name="name"></label>
+           <label>Password <input name="password" type="password"></label>
+           <button>Log in</button>
+         </form>`,
+  )
+})
+
+app.post('/login', async (req, res, next) => {
+  try {
+    const { name = '', password = '' } = req.body ?? {}
+    if (!(await isUser(name, password))) return void res.status(401).send('<p>Wrong name or password</p>')
+    // Against session fixation: whoever knew the ID of the session before, does not know this one.
+    await req.session.regenerate()
+    dataOf(req).user = name
+    // Stored here, a failure is ours to answer; the redirect would wait for it in any case.
+    await req.session.save()
+    res.redirect('/')
+  } catch (error) {
+    next(error)
+  }
+})
+
+app.post('/logout', async (req, res, next) => {
+  try {
+    // What belonged to the user goes, and the visitor gets a new session for what comes next.
+    await req.session.regenerate()
+    res.redirect('/')
+  } catch (error) {
+    next(error)
+  }
+})
+
+const server = app.listen(Number(process.env.PORT ?? 3000), () => {
+  const address = server.address()
+  console.log(`http://localhost:${typeof address === 'object' ? address?.port : address}/`)
+})
