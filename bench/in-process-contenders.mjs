@@ -4,7 +4,7 @@ import { ask, COOKIE_NAME, DAY, OPTIONS, SECRET, sessionData, storedSession } fr
 
 const require = createRequire(import.meta.url)
 
-/** The apps that are compared: `{ handle(req, res), seed(ids), stored(id), count() }` by name. */
+/** The apps that are compared, by name: `{ handle(req, res), seed(ids), stored(id), count(), sendsCookies }`. */
 export function contenders(scenario, respond) {
   const app = (req, res) => scenario.handler(req, res, respond)
   const all = {
@@ -48,6 +48,7 @@ function middleware(session, scenario, app) {
     },
     stored: (id) => ask(store, 'get', id),
     count: () => ask(store, 'length'),
+    sendsCookies: true,
   }
 }
 

@@ -134,10 +134,10 @@ function headerOf(line) {
   return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()]
 }
 
-async function verify({ handle, stored, count }, id) {
+async function verify({ handle, stored, count, sendsCookies }, id) {
   if (!stored) return void (await get(handle, cookieHeader(id)))
   const views = async (of) => (await stored(of)).views
-  await scenario.verify({ get: (cookie) => get(handle, cookie), id, stored, count, views })
+  await scenario.verify({ get: (cookie) => get(handle, cookie), id, stored, count, views, sendsCookies })
 }
 
 async function checkEveryWrite({ stored }, requests) {

@@ -1,0 +1,53 @@
+import { SCENARIOS } from './in-process-scenarios.mjs'
+import { ask } from './processes.mjs'
+import { short, spread, summary, table, times } from './numbers.mjs'
+
+export const title = 'In one process: added CPU time per request'
+
+const program = new URL('./in-process-scenario.mjs', import.meta.url)
+
+export async function run({ quick }) {
+  const results = {}
+  for (const { name } of SCENARIOS) {
+    console.error(`  ${name}`)
+    results[name] = evaluate(await ask(program, [name, quick ? '3' : '9'], { execArgv: ['--expose-gc'] }))
+  }
+  return results
+}
+
+/** Compares round by round, so that what slows the machine for a while slows both sides of a ratio. */
+function evaluate({ bare, ...others }) {
+  const added = (name) => others[name].perRequest.map((time, round) => time - bare.perRequest[round])
+  const ratio = (of, to) => summary(added(of).map((time, round) => time / added(to)[round]))
+  return {
+    bare: summary(bare.perRequest),
+    added: Object.fromEntries(Object.keys(others).map((name) => [name, summary(added(name))])),
+    socketWrites: Object.fromEntries(Object.entries(others).map(([name, { writes }]) => [name, writes])),
+    timesLess: ratio('express-session', 'sessile'),
+    overFloor: others.floor ? ratio('sessile', 'floor') : undefined,
+  }
+}
+
+export function tables(results) {
+  const rows = Object.entries(results).map(([name, { added, bare, timesLess, overFloor, socketWrites }]) => [
+    name,
+    spread(added['express-session']),
+    spread(added.sessile),
+    spread(added.floor),
+    `${times(timesLess.median)} (${short(timesLess.min)} – ${short(timesLess.max)})`,
+    overFloor ? `${times(overFloor.median)} (${short(overFloor.min)} – ${short(overFloor.max)})` : '–',
+    `${socketWrites['express-session']} / ${socketWrites.sessile}`,
+    short(bare.median),
+  ])
+  const header = [
+    'request',
+    'express-session, µs',
+    'sessile, µs',
+    'floor, µs',
+    'times less',
+    'over the floor',
+    'socket writes, es / sessile',
+    'bare app, µs',
+  ]
+  return table(header, rows)
+}
