@@ -62,7 +62,7 @@ type SessionLike = object & { cookie?: unknown }
 export function serializeData(session: SessionLike, serializer: Serializer): string {
   try {
     if (serializer !== JSON) {
-      const { cookie: _, ...data } = session
+      const { cookie, ...data } = session
       return serializer.stringify(data)
     }
     const fast = stringifyWithout(session.cookie, session)

@@ -23,12 +23,12 @@ export function hiddenSlot<T>(): {
     }
 
     static set(object: object, value: T): void {
-      if (#value in object) (object as Slot).#value = value
+      if (#value in object) object.#value = value
       else new Slot(object, value)
     }
 
     static get(object: object): T | undefined {
-      return #value in object ? (object as Slot).#value : undefined
+      return #value in object ? object.#value : undefined
     }
   }
   return Slot

@@ -32,7 +32,6 @@ function session(options?: session.SessionOptions | session.Secret): session.Ses
   return createSessions(options)
 }
 
-// eslint-disable-next-line no-redeclare -- the function and what hangs on it
 namespace session {
   /** The data of a session. Declare your own: `declare module 'sessile' { interface SessionData { userId: string } }` */
   export interface SessionData {
@@ -57,7 +56,7 @@ namespace session {
   export type Serializer = records.Serializer
 }
 
-// Node finds the names that ES modules may import in lines like these.
+/* eslint-disable @typescript-eslint/no-unsafe-member-access -- Node finds the names for ES modules in lines like these */
 exports.Session = session.Session
 exports.Cookie = session.Cookie
 exports.Store = session.Store

@@ -51,7 +51,7 @@ export class SealedStore extends RecordStore implements KeyedStore {
     this.#inner = inner
     this.#hash = hashIds ? hasher(hashIds) : undefined
     this.#migrate = typeof hashIds === 'object' && hashIds.migrate === true
-    this.#box = encryption === undefined ? undefined : new Box([encryption].flat() as EncryptionKey[])
+    this.#box = encryption === undefined ? undefined : new Box(Array.isArray(encryption) ? encryption : [encryption])
     this.ttl = inner.ttl
     this.serializer = inner.serializer
     Object.defineProperty(this, 'inProcess', { value: inner.inProcess && !this.#box })

@@ -31,13 +31,13 @@ export function callStore<T = void>(
   } catch (error) {
     if (!early) throw error
   }
-  if (early) return early.error ? Promise.reject(early.error as Error) : (early.value as T)
+  if (early) return early.error ? Promise.reject(early.error) : (early.value as T)
 
   return new Promise<T>((resolve, reject) => {
     let timer: NodeJS.Timeout | undefined
     settle = (error, value) => {
       clearTimeout(timer)
-      if (error) reject(error as Error)
+      if (error) reject(error)
       else resolve(value as T)
     }
     if (timeout) timer = setTimeout(() => reject(timedOut(method, timeout)), timeout)
@@ -65,7 +65,7 @@ export function withTimeout<T>(value: MaybePromise<T>, what: string, timeout: nu
       },
       (error: unknown) => {
         clearTimeout(timer)
-        reject(error as Error)
+        reject(error)
       },
     )
   })

@@ -17,24 +17,24 @@ type SessionData = session.SessionData
  */
 export declare abstract class AbstractStore extends EventEmitter {
   /** Passes the session's data, or nothing when there is none or it has expired (an error with the code `ENOENT` says the same). */
-  abstract get(id: string, callback: (error: any, data?: SessionData | null) => void): unknown
+  abstract get(id: string, callback: Callback<[data?: SessionData | null]>): unknown
   /** Stores the data whole, over whatever was there, until `data.cookie.expires`, else for the store's own default. */
-  abstract set(id: string, data: SessionData, callback?: (error?: any) => void): unknown
+  abstract set(id: string, data: SessionData, callback?: Callback): unknown
   /** Deletes; no error when there is nothing to delete. */
-  abstract destroy(id: string, callback?: (error?: any) => void): unknown
+  abstract destroy(id: string, callback?: Callback): unknown
   /** Moves the end of a session to `data.cookie.expires`, never its data; does nothing for one that is gone. */
   touch?(id: string, data: SessionData, callback?: () => void): unknown
   /** Passes all live sessions, by ID or as a list. */
-  all?(callback: (error: any, sessions?: SessionData[] | { [id: string]: SessionData } | null) => void): unknown
+  all?(callback: Callback<[sessions?: SessionData[] | { [id: string]: SessionData } | null]>): unknown
   /** Passes the number of live sessions. */
-  length?(callback: (error: any, length?: number) => void): unknown
+  length?(callback: Callback<[length?: number]>): unknown
   /** Deletes all sessions. */
-  clear?(callback?: (error?: any) => void): unknown
+  clear?(callback?: Callback): unknown
 
   /** Destroys the request's session and gives it a new one. */
-  regenerate(req: Request, callback: (error?: any) => any): void
+  regenerate(req: Request, callback: Callback): void
   /** Loads a session by its ID, outside of any request. */
-  load(id: string, callback: (error: any, session?: SessionData) => any): void
+  load(id: string, callback: Callback<[session?: SessionData]>): void
   /** Makes a Session of stored data and puts it on the request. */
   createSession(req: Request, data: SessionData): Session & SessionData
 }

@@ -303,7 +303,7 @@ export class Visit implements SessionOwner, EndOfResponse {
 
   save(session: Session): MaybePromise<void> {
     const text = serializeData(session, this.settings.serializer)
-    return this.#write(session as LiveSession, text)
+    return this.#write(session, text)
   }
 
   #write(session: LiveSession, text: string): MaybePromise<void> {
@@ -685,7 +685,7 @@ export class Visit implements SessionOwner, EndOfResponse {
       const saved = savesItself(session)
         ? this.#write(session, text)
         : new Promise<void>((resolve, reject) => {
-            session.save((error?: unknown) => (error ? reject(error as Error) : resolve()))
+            session.save((error?: unknown) => (error ? reject(error) : resolve()))
           })
       return isPromise(saved) ? saved.then(undefined, ignoreDestroyed) : saved
     } catch (error) {

@@ -28,7 +28,7 @@ export function caseBuilder<Store extends object>(make: MakeStore<Store>) {
   const add = (group: string, name: string, body: (store: Store) => Promise<void>): void => {
     const run = async (): Promise<void> => {
       const made = await make()
-      const { store, close }: Made<Store> = 'store' in made ? (made as Made<Store>) : { store: made }
+      const { store, close }: Made<Store> = 'store' in made ? made : { store: made }
       try {
         await body(store)
       } finally {

@@ -251,14 +251,18 @@ export function recordStoreContract(
 
   add('parallel', 'of many that write where there is none, one does', async (store) => {
     const id = freshId()
-    const writers = Array.from({ length: 30 }, (_, n) => store.write(id, text({ n }), Date.now() + HOUR, 'absent'))
+    const writers = Array.from({ length: 30 }, (_, n) =>
+      Promise.resolve(store.write(id, text({ n }), Date.now() + HOUR, 'absent')),
+    )
     const written = (await Promise.all(writers)).filter((version) => version !== null)
     assert.equal(written.length, 1)
   })
   add('parallel', 'of many that write over one version, one does', async (store) => {
     const id = freshId()
     const version = await create(store, id)
-    const writers = Array.from({ length: 30 }, (_, n) => store.write(id, text({ n }), Date.now() + HOUR, { version }))
+    const writers = Array.from({ length: 30 }, (_, n) =>
+      Promise.resolve(store.write(id, text({ n }), Date.now() + HOUR, { version })),
+    )
     const written = (await Promise.all(writers)).filter((each) => each !== null)
     assert.equal(written.length, 1)
   })

@@ -41,7 +41,7 @@ function call<T = unknown>(store: session.Store, method: string, ...args: unknow
     let calls = 0
     const callback = (error?: unknown, value?: T): void => {
       if (++calls > 1) throw new Error(`${method} called back ${calls} times`)
-      if (error) reject(error instanceof Error ? error : new Error(String(error)))
+      if (error) reject(error)
       else setTimeout(() => (calls > 1 ? reject(new Error(`${method} called back twice`)) : resolve(value as T)), 5)
     }
     ;(store as unknown as Record<string, (...args: unknown[]) => unknown>)[method]?.(...args, callback)
