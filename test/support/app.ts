@@ -12,7 +12,7 @@ export const original = createRequire(__filename)('express-session') as SessionF
 /** The two implementations, by the names that tests print. */
 export const implementations = { 'express-session': original, sessile }
 
-export const SECRET = 'keyboard cat'
+export const SECRET = 'a secret for tests only, 3f9c2a7d51'
 
 export interface Answer {
   status: number
