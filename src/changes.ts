@@ -91,7 +91,8 @@ export function serializeRecord(session: SessionLike, dataText: string, serializ
   }
 }
 
-function plainRecord(session: SessionLike): object {
+/** A session as serializers other than JSON get it: plain, whatever it was made of. */
+export function plainRecord(session: SessionLike): object {
   const { cookie, ...data } = session
   const toJSON = (cookie as { toJSON?: () => unknown } | undefined)?.toJSON
   return { cookie: toJSON ? toJSON.call(cookie) : cookie, ...data }

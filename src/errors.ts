@@ -10,7 +10,6 @@ export type SessionErrorCode =
   | 'ERR_SESSION_SEALED'
   | 'ERR_SESSION_SERIALIZE'
   | 'ERR_SESSION_STORE_TIMEOUT'
-  | 'ERR_SESSION_STORE_UNAVAILABLE'
 
 /** An error that sessile raises itself. What a store raises is passed on as it is. */
 export class SessionError extends Error {

@@ -1,4 +1,5 @@
 import type session from './index'
+import { plainRecord } from './changes'
 import { SessionError } from './errors'
 import { afterwards, answer, type Callback, type MaybePromise } from './maybe-promise'
 import { Store } from './store'
@@ -35,7 +36,7 @@ export interface RecordPage {
   cursor: string | null
 }
 
-/** Turns a session into the text of a record and back. */
+/** Turns a session, as a plain object with its cookie, into the text of a record and back. */
 export interface Serializer {
   stringify(session: object): string
   parse(text: string): unknown
@@ -129,7 +130,7 @@ export abstract class RecordStore extends Store {
 
   set(id: string, data: SessionData, callback?: Callback): Promise<void> | undefined {
     return answer(callback, () =>
-      afterwards(this.write(id, this.serializer.stringify(data), this.expiresOf(data), 'always'), () => undefined),
+      afterwards(this.write(id, textOf(this, data), this.expiresOf(data), 'always'), () => undefined),
     )
   }
 
@@ -176,6 +177,11 @@ export abstract class RecordStore extends Store {
       cursor = page.cursor
     } while (cursor !== null)
   }
+}
+
+/** No private method: `MemoryStore` is a function and does not run the constructor. */
+function textOf({ serializer }: RecordStore, data: SessionData): string {
+  return serializer === JSON ? JSON.stringify(data) : serializer.stringify(plainRecord(data))
 }
 
 /** Whether a value is a store of the record contract, of this copy of the library or another. */
