@@ -500,7 +500,7 @@ export class Visit implements SessionOwner, EndOfResponse {
   get #unseenMatters(): boolean {
     const { resave, rolling, saveUninitialized } = this.settings
     if (this.#pending === 'new') return saveUninitialized
-    if (this.settings.users) return true
+    if (this.settings.users || this.req[this.settings.idProperty] !== this.#storedId) return true
     return resave || rolling || this.#notesDue || this.#moved || this.presented?.oldSecret === true
   }
 
