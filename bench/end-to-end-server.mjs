@@ -9,7 +9,7 @@ const require = createRequire(import.meta.url)
 const [framework, sessions] = process.argv.slice(2)
 
 const DATABASE = process.env.PG_URL ?? 'postgres://postgres@127.0.0.1:5432/test'
-const TABLE = `bench_${sessions.replaceAll('-', '_')}_${process.pid}`
+const SCHEMA = `bench_${process.pid}`
 const PREFIX = `bench:${process.pid}:`
 
 /** What is to be done when the server ends. */
@@ -28,16 +28,16 @@ const stores = {
   },
   'express-session+connect-pg-simple': async (session) => {
     const PgStore = require('connect-pg-simple')(session)
-    return new PgStore({ pool: postgres(), tableName: TABLE, createTableIfMissing: true })
+    return new PgStore({ pool: await postgres(), schemaName: SCHEMA, createTableIfMissing: true })
   },
   'sessile+postgres': async () => {
     const { PostgresStore } = require('sessile/postgres')
-    return new PostgresStore({ pool: postgres(), tableName: TABLE, createTableIfMissing: true })
+    return new PostgresStore({ pool: await postgres(), schemaName: SCHEMA, createTableIfMissing: true })
   },
   'sessile+sqlite': () => {
     const { SqliteStore } = require('sessile/sqlite')
     const Database = require('libsql')
-    const file = join(tmpdir(), `${TABLE}.db`)
+    const file = join(tmpdir(), `sessile-bench-${process.pid}.db`)
     const database = new Database(file)
     cleanUp = async () => {
       database.close()
@@ -59,10 +59,11 @@ async function redis() {
   return client
 }
 
-function postgres() {
+async function postgres() {
   const pool = new (require('pg').Pool)({ connectionString: DATABASE, max: 10 })
+  await pool.query(`CREATE SCHEMA "${SCHEMA}"`)
   cleanUp = async () => {
-    await pool.query(`DROP TABLE IF EXISTS "${TABLE}"`)
+    await pool.query(`DROP SCHEMA "${SCHEMA}" CASCADE`)
     await pool.end()
   }
   return pool
@@ -153,10 +154,8 @@ function listening(port) {
 }
 
 process.on('message', async (question) => {
-  if (question === 'cpu') {
-    globalThis.gc()
-    process.send(process.cpuUsage())
-  }
+  if (question === 'settle') globalThis.gc()
+  if (question === 'settle' || question === 'cpu') process.send(process.cpuUsage())
   if (question === 'end') {
     await cleanUp()
     process.exit(0)

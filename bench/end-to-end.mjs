@@ -6,6 +6,7 @@ export const title = 'End to end: added CPU time of the server process per reque
 const SERVER = new URL('./end-to-end-server.mjs', import.meta.url)
 const LOAD = new URL('./end-to-end-load.mjs', import.meta.url)
 const VISITORS = 500
+const WARM_UP_REQUESTS = 6000
 
 const EXPRESS = [
   'bare',
@@ -42,8 +43,9 @@ export async function run({ quick }) {
     for (const path of ['/read', '/write']) {
       for (let round = -1; round < rounds; round++) {
         console.error(`  ${group[0][0]} ${path}, ${round < 0 ? 'warming up' : `round ${round + 1} of ${rounds}`}`)
-        for (const server of servers) {
-          const cpu = await measure(load, server, path, round < 0 ? 2 * requests : requests)
+        for (let turn = 0; turn < servers.length; turn++) {
+          const server = servers[(turn + round + 1) % servers.length]
+          const cpu = await measure(load, server, path, round < 0 ? WARM_UP_REQUESTS : requests)
           if (round >= 0) server.cpu[path].push(cpu)
         }
       }
@@ -65,14 +67,14 @@ async function startServer(load, framework, sessions) {
 
 /** CPU time per request, in µs, over `count` requests. */
 async function measure(load, { process, port, cookies }, path, count) {
-  const before = await cpuOf(process)
+  const before = await cpuOf(process, 'settle')
   load.send({ port, path, cookies, count })
   await message(load)
-  return ((await cpuOf(process)) - before) / count
+  return ((await cpuOf(process, 'cpu')) - before) / count
 }
 
-async function cpuOf(process) {
-  process.send('cpu')
+async function cpuOf(process, question) {
+  process.send(question)
   const { user, system } = await message(process)
   return user + system
 }

@@ -1,9 +1,8 @@
 // Measures one scenario, in a process of its own: node --expose-gc bench/in-process-scenario.mjs 'returning, reads, 200 B' [rounds]
 import assert from 'node:assert/strict'
-import { IncomingMessage, ServerResponse } from 'node:http'
-import { Duplex } from 'node:stream'
 import { contenders } from './in-process-contenders.mjs'
 import { SCENARIOS } from './in-process-scenarios.mjs'
+import { request, respond, Sink } from './requests.mjs'
 import { cookieHeader, sessionIds } from './sessions.mjs'
 
 /**
@@ -19,74 +18,6 @@ const rounds = Number(process.argv[3] ?? 9)
 const ids = sessionIds(scenario.usesUp ? scenario.requests : (scenario.sessions ?? 1000))
 const cookies = ids.map((id) => (scenario.newVisitor ? undefined : cookieHeader(id)))
 const apps = contenders(scenario, respond)
-
-/** The client's end of a connection: swallows what is written and counts the writes. */
-class Sink extends Duplex {
-  writes = 0
-  answers = 0
-  kept = undefined
-
-  constructor() {
-    super({ decodeStrings: false, autoDestroy: false })
-  }
-
-  _read() {}
-
-  _write(chunk, encoding, callback) {
-    this.writes++
-    this.look(chunk)
-    callback()
-  }
-
-  _writev(chunks, callback) {
-    this.writes++
-    for (const { chunk } of chunks) this.look(chunk)
-    callback()
-  }
-
-  look(chunk) {
-    if (chunk.toString('latin1', 0, 15).startsWith('HTTP/1.1 200 OK')) this.answers++
-    this.kept?.push(chunk.toString())
-  }
-}
-
-function respond(res, body) {
-  res.statusCode = 200
-  res.setHeader('Content-Type', 'text/plain; charset=utf-8')
-  res.setHeader('Content-Length', body.length)
-  res.end(body)
-}
-
-/** Does with a request what Node's HTTP server does, from the parsed header on. */
-function request(handle, socket, cookie, finished) {
-  const req = new IncomingMessage(socket)
-  req.httpVersionMajor = 1
-  req.httpVersionMinor = 1
-  req.httpVersion = '1.1'
-  req.method = 'GET'
-  req.url = '/account?tab=orders'
-  const lines = [
-    'Host',
-    'shop.example.com',
-    'User-Agent',
-    'Mozilla/5.0',
-    'Accept',
-    'text/html',
-    'Connection',
-    'keep-alive',
-  ]
-  if (cookie !== undefined) lines.push('Cookie', cookie)
-  req._addHeaderLines(lines, lines.length)
-  assert.ok(req.headers.host)
-  const res = new ServerResponse(req)
-  res.shouldKeepAlive = true
-  res.assignSocket(socket)
-  res.on('finish', () => {
-    res.detachSocket(socket)
-    finished()
-  })
-  handle(req, res)
-}
 
 /** Sends `count` requests, each connection one after the other; answers the CPU time in µs and the writes per request. */
 function run(handle, count) {

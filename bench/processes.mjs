@@ -1,5 +1,4 @@
 import { fork } from 'node:child_process'
-import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 
 const ENV = { ...process.env, NODE_ENV: 'production', NO_DEPRECATION: 'express-session' }
@@ -20,10 +19,16 @@ export function start(program, args = [], { execArgv = [], env = {} } = {}) {
 }
 
 /** Waits for the next message of a program. */
-export async function message(child) {
-  const failure = once(child, 'failed').then(([error]) => Promise.reject(error))
-  const [answer] = await Promise.race([once(child, 'message'), failure])
-  return answer
+export function message(child) {
+  return new Promise((resolve, reject) => {
+    const settle = (settled) => (value) => {
+      child.off('message', answered).off('failed', failed)
+      settled(value)
+    }
+    const answered = settle(resolve)
+    const failed = settle(reject)
+    child.on('message', answered).on('failed', failed)
+  })
 }
 
 /** Runs a program to its end, for the one message it sends. */

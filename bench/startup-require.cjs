@@ -1,0 +1,14 @@
+// Times one require in a new process: node --expose-gc bench/startup-require.cjs <package folder>
+const used = () => {
+  globalThis.gc()
+  return process.memoryUsage().heapUsed
+}
+// What loading any package costs for the first time is not the package's.
+require('node:path')
+
+const bytesBefore = used()
+const before = process.hrtime.bigint()
+require(process.argv[2])
+const milliseconds = Number(process.hrtime.bigint() - before) / 1e6
+const files = Object.keys(require.cache).length - 1
+process.send({ milliseconds, bytes: used() - bytesBefore, files })

@@ -1,0 +1,111 @@
+// Measures one scenario, in a process of its own: node --expose-gc bench/in-process-scenario.mjs 'returning, reads, 200 B' [rounds]
+import assert from 'node:assert/strict'
+import { contenders } from './in-process-contenders.mjs'
+import { SCENARIOS } from './in-process-scenarios.mjs'
+import { request, respond, Sink } from './requests.mjs'
+import { cookieHeader, sessionIds } from './sessions.mjs'
+
+/**
+ * Requests that are under way at a time. A store that answers in a later turn of the event loop shares that turn with
+ * the others, as on a busy server: one at a time would charge it whole turns that no real server spends on one request.
+ */
+const LANES = 8
+const WARM_UP_ROUNDS = 3
+
+const scenario = SCENARIOS.find(({ name }) => name === process.argv[2])
+assert.ok(scenario, `no scenario ${process.argv[2]}`)
+const rounds = Number(process.argv[3] ?? 9)
+const ids = sessionIds(scenario.usesUp ? scenario.requests : (scenario.sessions ?? 1000))
+const cookies = ids.map((id) => (scenario.newVisitor ? undefined : cookieHeader(id)))
+const apps = contenders(scenario, respond)
+
+/** Sends `count` requests, each connection one after the other; answers the CPU time in µs and the writes per request. */
+function run(handle, count) {
+  return new Promise((resolve) => {
+    const sockets = Array.from({ length: LANES }, () => new Sink())
+    let started = 0
+    let ended = 0
+    const before = process.cpuUsage()
+    const next = (socket) => {
+      if (started === count) return
+      const cookie = cookies[started++ % cookies.length]
+      request(handle, socket, cookie, () => {
+        if (++ended === count) done()
+        // A new stack, as when the next request comes in from the network.
+        else process.nextTick(next, socket)
+      })
+    }
+    const done = () => {
+      const { user, system } = process.cpuUsage(before)
+      const sum = (key) => sockets.reduce((total, socket) => total + socket[key], 0)
+      assert.equal(sum('answers'), count, 'every request is answered with 200')
+      resolve({ perRequest: (user + system) / count, writes: sum('writes') / count })
+    }
+    for (const socket of sockets) next(socket)
+  })
+}
+
+/** One request whose whole answer is looked at. */
+function get(handle, cookie) {
+  return new Promise((resolve) => {
+    const socket = new Sink()
+    socket.kept = []
+    request(handle, socket, cookie, () => {
+      const [head, body] = socket.kept.join('').split('\r\n\r\n')
+      const [status, ...lines] = head.split('\r\n')
+      assert.equal(status, 'HTTP/1.1 200 OK')
+      assert.equal(body, 'Ada Lovelace')
+      resolve({ headers: Object.fromEntries(lines.map((line) => headerOf(line))) })
+    })
+  })
+}
+
+function headerOf(line) {
+  const colon = line.indexOf(':')
+  return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()]
+}
+
+async function verify({ handle, stored, count, sendsCookies }, id) {
+  if (!stored) return void (await get(handle, cookieHeader(id)))
+  const views = async (of) => (await stored(of)).views
+  await scenario.verify({ get: (cookie) => get(handle, cookie), id, stored, count, views, sendsCookies })
+}
+
+async function checkEveryWrite({ stored }, requests) {
+  let views = 0
+  for (const id of ids) views += (await stored(id)).views - 1_000_000
+  assert.equal(views, requests, 'every write is stored')
+}
+
+async function measure() {
+  const names = Object.keys(apps)
+  const results = Object.fromEntries(names.map((name) => [name, { perRequest: [], writes: 0 }]))
+  for (const name of names) {
+    await apps[name].seed(ids)
+    await verify(apps[name], ids[0])
+    await apps[name].seed(ids)
+  }
+  for (let round = -WARM_UP_ROUNDS; round < rounds; round++) {
+    for (let turn = 0; turn < names.length; turn++) {
+      const name = names[(turn + round + WARM_UP_ROUNDS) % names.length]
+      if (scenario.usesUp || scenario.newVisitor) await apps[name].seed(ids)
+      globalThis.gc()
+      await run(apps[name].handle, Math.ceil(scenario.requests / 3))
+      const { perRequest, writes } = await run(apps[name].handle, scenario.requests)
+      if (round < 0) continue
+      results[name].perRequest.push(perRequest)
+      results[name].writes = writes
+    }
+  }
+  for (const name of names) {
+    if (scenario.writes && apps[name].stored)
+      await checkEveryWrite(apps[name], scenario.requests * (rounds + WARM_UP_ROUNDS))
+    await apps[name].seed(ids)
+    await verify(apps[name], ids[0])
+  }
+  return results
+}
+
+const results = await measure()
+if (process.send) process.send(results)
+else console.log(results)
