@@ -9,7 +9,8 @@ import { ask, cookieHeader, OPTIONS, sessionIds, storedSession } from './session
 const require = createRequire(import.meta.url)
 const [library, sessions, size] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])]
 const session = require(library)
-const OPERATIONS = Math.max(200, Math.min(20_000, Math.round(2e8 / size / 20)))
+/** Fewer where each is long. */
+const OPERATIONS = Math.min(20_000, Math.max(24, Math.round(2e7 / size)))
 const ROUNDS = 7
 const LANES = 8
 

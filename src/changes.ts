@@ -42,7 +42,7 @@ export function wholeText(text: string): DataText {
 }
 
 export function isSameData(known: DataText, text: string): boolean {
-  return known.text.length - known.from === text.length - 1 && known.text.endsWith(text.slice(1))
+  return known.text.length - known.from === text.length - 1 && known.text.slice(known.from) === text.slice(1)
 }
 
 /** The lifetime that a stored JSON text says its cookie has, in ms; `null` for none, `undefined` when it takes parsing. */
