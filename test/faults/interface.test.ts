@@ -1,7 +1,6 @@
-import path from 'node:path'
-import ts from 'typescript'
 import { expect, test } from 'vitest'
 import sessile from '../../src'
+import { complaints } from '../support/compile'
 import { original, SECRET, settled } from '../support/app'
 import { exchange } from '../support/exchange'
 import { signedCookie } from '../support/set-cookie'
@@ -106,28 +105,11 @@ export function login(req: Request) {
   return Promise.all([saved, destroyed, reloaded, regenerated])
 }`
 
-/** The lines of the source above that do not compile with the types of a module. */
-function refused(module: string): string[] {
-  const file = path.resolve('test/faults/types-of-a-user.ts')
-  const source = `import session from '${module}'${SOURCE}`
-  const { config } = ts.readConfigFile('tsconfig.json', (name) => ts.sys.readFile(name)) as { config: object }
-  const { options } = ts.parseJsonConfigFileContent({ ...config, files: [], include: [] }, ts.sys, process.cwd())
-  const host = ts.createCompilerHost(options)
-  const { getSourceFile, fileExists } = host
-  host.fileExists = (name) => name === file || fileExists(name)
-  host.getSourceFile = (name, ...rest) =>
-    name === file ? ts.createSourceFile(name, source, ts.ScriptTarget.ES2022) : getSourceFile(name, ...rest)
-  const diagnostics = ts.getPreEmitDiagnostics(ts.createProgram([file], options, host))
-  const lines = diagnostics.map(({ file, start, messageText }) => {
-    if (!file || start === undefined) return ts.flattenDiagnosticMessageText(messageText, ' ')
-    const { line } = file.getLineAndCharacterOfPosition(start)
-    return file.text.split('\n')[line]?.trim() ?? ''
-  })
-  return [...new Set(lines)]
-}
-
 fault(19, "the types refuse sameSite: 'auto', promises, and calls without a callback", {
-  scenario: (session) => Promise.resolve(refused(session === original ? 'express-session' : 'sessile')),
+  scenario(session) {
+    const module = session === original ? 'express-session' : 'sessile'
+    return Promise.resolve([...new Set(complaints(`import session from '${module}'${SOURCE}`))])
+  },
   original: [
     "session({ secret: 's', cookie: { sameSite: 'auto' } })",
     'const saved: Promise<void> = req.session.save()',

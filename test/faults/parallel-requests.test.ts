@@ -2,12 +2,12 @@ import { gate, settled } from '../support/app'
 import { exchange } from '../support/exchange'
 import { cookieHeader, idIn, signedCookie } from '../support/set-cookie'
 import { SECRET } from '../support/app'
-import { appWith, classicStore, fault, record, type AnySession } from './fault'
+import { appWith, classicStore, fault, record } from './fault'
 
 function read(
   store: { get: (id: string, callback: (error: any, data?: any) => void) => unknown },
   id: string,
-): Promise<AnySession | undefined> {
+): Promise<object | undefined> {
   return new Promise((resolve, reject) =>
     store.get(id, (error, data) => (error ? reject(error as Error) : resolve(data))),
   )
@@ -34,7 +34,7 @@ fault(4, 'of two requests at once the later save wipes the keys that the other o
     const cookie = cookieHeader(Object.fromEntries(headers))
     await Promise.all(['/one', '/two'].map((url) => exchange(app as never, { url, headers: { cookie } })))
     await settled()
-    const { cookie: _, ...data } = (await read(store, idIn(cookie))) as AnySession
+    const { cookie: _, ...data } = (await read(store, idIn(cookie))) as Record<string, unknown>
     return data
   },
   original: { user: 'ada', '/two': true, cart: { '/two': 1 } },
