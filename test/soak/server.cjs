@@ -1,0 +1,69 @@
+// One of the processes of the soak run: node server.cjs <port of Redis>
+const express = require('express')
+const { createClient } = require('redis')
+const session = require('../..')
+const { RedisStore } = require('../../dist/stores/redis')
+
+async function main() {
+  const client = createClient({ url: `redis://127.0.0.1:${process.argv[2]}`, disableOfflineQueue: true })
+  client.on('error', () => {})
+  await client.connect()
+  const sessions = session({
+    secret: 'a secret for the soak run that is long enough',
+    resave: false,
+    saveUninitialized: false,
+    store: new RedisStore({ client }),
+    cookie: { maxAge: 600_000 },
+    timeout: 1000,
+    onSaveError: 'error',
+    hints: false,
+  })
+  const app = express()
+  app.use(sessions)
+  app.get('/login', async (req, res) => {
+    await req.session.regenerate()
+    Object.assign(req.session, { owner: req.query.owner, writes: 0 })
+    res.redirect('/read')
+  })
+  app.get('/read', (req, res) => res.json({ owner: req.session.owner, writes: req.session.writes }))
+  app.get('/untouched', (req, res) => res.json({}))
+  app.get('/write', async (req, res) => {
+    await sessions.update(req, (session) => {
+      session.writes++
+    })
+    res.json({ owner: req.session.owner, writes: req.session.writes })
+  })
+  app.get('/parallel/:key', (req, res) => {
+    req.session[`key-${req.params.key}`] = req.params.key
+    res.json({ owner: req.session.owner })
+  })
+  app.get('/stream', (req, res) => {
+    const { owner } = req.session
+    let parts = 0
+    const timer = setInterval(() => {
+      if (++parts < 4) return res.write(' ')
+      clearInterval(timer)
+      res.end(JSON.stringify({ owner }))
+    }, 5)
+    res.on('close', () => clearInterval(timer))
+  })
+  app.get('/logout', async (req, res) => {
+    await req.session.destroy()
+    res.json({})
+  })
+  app.use((error, req, res, next) => {
+    if (res.headersSent) return next(error)
+    res.status(503).json({ error: error.code ?? error.message })
+  })
+  for (const event of ['uncaughtException', 'unhandledRejection']) {
+    process.on(event, (error) => process.send({ fatal: String(error?.stack ?? error) }))
+  }
+  process.on('message', () => {
+    globalThis.gc()
+    process.send({ heap: process.memoryUsage().heapUsed })
+  })
+  process.on('disconnect', () => process.exit())
+  const server = app.listen(0, '127.0.0.1', () => process.send({ port: server.address().port }))
+}
+
+main()
