@@ -118,7 +118,10 @@ function fixHeaders(res: ServerResponse & { _contentLength?: number | null }, { 
   res.writeHead(res.statusCode)
 }
 
-/** Makes a held response look ended: `writableEnded` is true and `write` refuses. Returns what takes that back. */
+/**
+ * Makes a held response look ended: `writableEnded` is true and `write` refuses. The deprecated `finished` stays false:
+ * by it `server.close()` takes a connection for idle, and would cut it before the answer. Returns what takes that back.
+ */
 function holdResponse(res: ServerResponse): () => void {
   const write = Object.getOwnPropertyDescriptor(res, 'write')
   res.write = refuseWrite as typeof res.write
@@ -131,18 +134,24 @@ function holdResponse(res: ServerResponse): () => void {
 }
 
 function refuseWrite(this: ServerResponse, _chunk: unknown, encoding: unknown, callback: unknown): boolean {
-  const error = Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' })
-  const done = typeof encoding === 'function' ? encoding : callback
-  process.nextTick(() => {
-    if (typeof done === 'function') (done as (error: Error) => void)(error)
-    if (this.listenerCount?.('error') > 0) this.emit('error', error)
-  })
+  refuse(this, typeof encoding === 'function' ? encoding : callback)
   return false
+}
+
+/** As Node answers what is written after the end; but that nobody listens for the error does not end the process. */
+function refuse(res: ServerResponse, callback: unknown): void {
+  const error = Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' })
+  process.nextTick(() => {
+    if (typeof callback === 'function') (callback as (error: Error) => void)(error)
+    if (res.listenerCount?.('error') > 0) res.emit('error', error)
+  })
 }
 
 /** As Node answers an `end` after the first. */
 function endAgain(res: ServerResponse, args: unknown[]): ServerResponse {
   const callback = args.find((arg) => typeof arg === 'function') as (() => void) | undefined
-  if (callback) res.once?.('finish', callback)
+  const { chunk } = bodyOf(args)
+  if (chunk !== undefined && chunk !== null) refuse(res, callback)
+  else if (callback) res.once?.('finish', callback)
   return res
 }
