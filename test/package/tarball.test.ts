@@ -1,0 +1,189 @@
+import { execFileSync } from 'node:child_process'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+
+const root = path.join(__dirname, '../..')
+const folder = mkdtempSync(path.join(tmpdir(), 'sessile-package-'))
+let files: { path: string; size: number }[] = []
+
+/** A project that has the packed library under a name, and what else it needs from here. */
+function project(name: string, installedAs: string): string {
+  const at = path.join(folder, name)
+  mkdirSync(path.join(at, 'node_modules/@types'), { recursive: true })
+  cpSync(path.join(folder, 'package'), path.join(at, 'node_modules', installedAs), { recursive: true })
+  const { dependencies } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as { dependencies: object }
+  const types = readdirSync(path.join(root, 'node_modules/@types')).filter((type) => !type.includes('session'))
+  for (const dependency of [
+    ...Object.keys(dependencies),
+    'express',
+    'supertest',
+    'undici-types',
+    ...types.map((type) => `@types/${type}`),
+  ]) {
+    const link = path.join(at, 'node_modules', dependency)
+    if (!existsSync(link)) symlinkSync(path.join(root, 'node_modules', dependency), link)
+  }
+  return at
+}
+
+/** Runs a program in a project and answers what it prints, parsed. */
+function run(at: string, file: string, code: string): unknown {
+  writeFileSync(path.join(at, file), code)
+  return JSON.parse(
+    execFileSync(process.execPath, [file], { cwd: at, encoding: 'utf8', env: { ...process.env, NODE_OPTIONS: '' } }),
+  )
+}
+
+function compile(at: string, file: string, code: string, ...options: string[]): string {
+  writeFileSync(path.join(at, file), code)
+  const tsc = path.join(root, 'node_modules/typescript/bin/tsc')
+  try {
+    execFileSync(process.execPath, [tsc, '--noEmit', '--strict', '--target', 'es2022', ...options, file], {
+      cwd: at,
+      encoding: 'utf8',
+    })
+    return ''
+  } catch (error) {
+    return (error as { stdout: string }).stdout
+  }
+}
+
+beforeAll(() => {
+  const output = execFileSync('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder], {
+    cwd: root,
+    encoding: 'utf8',
+  })
+  const [packed] = Object.values(JSON.parse(output) as Record<string, { filename: string; files: typeof files }>)
+  files = packed?.files ?? []
+  execFileSync('tar', ['-xzf', path.join(folder, packed?.filename ?? ''), '-C', folder])
+})
+
+afterAll(() => rmSync(folder, { recursive: true }))
+
+const FACTS = `JSON.stringify({
+  factory: typeof session, callable: typeof session('a secret that is long enough for all of this'),
+  same: [session.Store === Store, session.MemoryStore === MemoryStore, session.Cookie === Cookie, session.Session === Session],
+})`
+const ALL_THERE = { factory: 'function', callable: 'function', same: [true, true, true, true] }
+
+describe('the packed library', () => {
+  test('has what is needed, and no more', () => {
+    const names = files.map(({ path }) => path)
+    expect(
+      names.filter((name) => !/^(dist\/.*\.(js|d\.ts)|package\.json|README\.md|LICENSE|CHANGELOG\.md)$/.test(name)),
+    ).toEqual([])
+    expect(names).toContain('LICENSE')
+  })
+
+  test('stays small: at most 330 KB unpacked', () => {
+    expect(files.reduce((sum, { size }) => sum + size, 0)).toBeLessThan(330_000)
+  })
+
+  test('has no install scripts', () => {
+    const { scripts } = JSON.parse(readFileSync(path.join(folder, 'package/package.json'), 'utf8')) as {
+      scripts: object
+    }
+    expect(Object.keys(scripts).filter((name) => /^(pre|post)?install$/.test(name))).toEqual([])
+  })
+
+  for (const name of ['sessile', 'express-session']) {
+    describe(`installed as ${name}`, () => {
+      let at = ''
+      beforeAll(() => {
+        at = project(`as-${name}`, name)
+      })
+
+      test('CommonJS: require is the factory, with the classes on it', () => {
+        const code = `const session = require('${name}'); const { Store, MemoryStore, Cookie, Session } = session; console.log(${FACTS})`
+        expect(run(at, 'common.cjs', code)).toEqual(ALL_THERE)
+      })
+
+      test('ES modules: the default and the names are the same objects as for require', () => {
+        const code = `import session, { Store, MemoryStore, Cookie, Session } from '${name}'
+          import { createRequire } from 'node:module'
+          if (createRequire(import.meta.url)('${name}') !== session) throw new Error('two copies')
+          console.log(${FACTS})`
+        expect(run(at, 'module.mjs', code)).toEqual(ALL_THERE)
+      })
+
+      test('the deep paths are the very classes, with and without .js', () => {
+        const code = `const session = require('${name}')
+          const deep = { cookie: 'Cookie', session: 'Session', store: 'Store', memory: 'MemoryStore' }
+          console.log(JSON.stringify(Object.entries(deep).flatMap(([file, name]) => ['', '.js'].map(
+            (end) => require('${name}/session/' + file + end) === session[name]))))`
+        expect(run(at, 'deep.cjs', code)).toEqual(Array(8).fill(true))
+      })
+
+      test('TypeScript: augmented under this name, in every kind of module resolution', () => {
+        const body = `
+          declare module '${name}' { interface SessionData { userId: number } }
+          const app = express()
+          app.use(session({ secret: 'x', resave: false, saveUninitialized: false, cookie: { sameSite: 'auto' } }))
+          app.use(session('x'))
+          app.get('/', async (req, res) => {
+            const id: number | undefined = req.session.userId
+            await req.session.save()
+            req.session.regenerate((error) => void error)
+            res.json({ id, sid: req.sessionID })
+          })
+          export class Mine extends session.Store {
+            get(sid: string, callback: (error: any, data?: session.SessionData | null) => void): void { callback(null) }
+            set(sid: string, data: session.SessionData, callback?: (error?: any) => void): void { callback?.() }
+            destroy(sid: string, callback?: (error?: any) => void): void { callback?.() }
+          }
+          declare global { namespace Express { interface Request { session: session.Session & Partial<session.SessionData>; sessionID: string } } }
+          export function generate(store: Express.SessionStore, req: express.Request): void { void store.generate(req) }
+          session({ store: new Mine(), genid: (req) => req.get('x') ?? '', cookie: (req) => ({ secure: req.secure }) })`
+        const asDefault = `import express from 'express'\nimport session from '${name}'\n${body}`
+        const required = `import express = require('express')\nimport session = require('${name}')\n${body}`
+        expect(compile(at, 'required.cts', required, '--module', 'node16', '--skipLibCheck')).toBe('')
+        expect(compile(at, 'default.mts', asDefault, '--module', 'node16', '--esModuleInterop', '--skipLibCheck')).toBe(
+          '',
+        )
+        expect(
+          compile(
+            at,
+            'default.ts',
+            asDefault,
+            '--module',
+            'preserve',
+            '--moduleResolution',
+            'bundler',
+            '--skipLibCheck',
+          ),
+        ).toBe('')
+        expect(
+          compile(
+            at,
+            'old.ts',
+            `import * as express from 'express'\nimport * as session from '${name}'\n${body}`,
+            '--module',
+            'commonjs',
+            '--moduleResolution',
+            'node10',
+            '--skipLibCheck',
+          ),
+        ).toBe('')
+      })
+    })
+  }
+
+  test('importing it loads no client of a database', () => {
+    const at = project('lean', 'sessile')
+    const code = `require('sessile')
+      console.log(JSON.stringify(Object.keys(require.cache).filter((file) => /node_modules.(pg|mysql2|redis|ioredis|@redis|express)\\W|stores.(redis|postgres|mysql|sqlite)/.test(file))))`
+    expect(run(at, 'lean.cjs', code)).toEqual([])
+  })
+})
