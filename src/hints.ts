@@ -78,9 +78,13 @@ export class Hints {
     )
   }
 
+  /** Whether a request's session is to be looked at again after its response. */
+  watchesOne(): boolean {
+    return ++this.#watched <= WATCHED_REQUESTS
+  }
+
   /** Looks a while after the end of a response whether the session was changed too late to be stored. */
   ended(isChanged: () => boolean, url: string | undefined): void {
-    if (++this.#watched > WATCHED_REQUESTS) return
     setTimeout(() => {
       if (isChanged()) {
         hint(

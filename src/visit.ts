@@ -614,7 +614,10 @@ export class Visit implements SessionOwner, EndOfResponse {
     const decision = this.#decide(session, text)
     this.#decision = decision
     debug('%s: %s', decision.action, decision.reason)
-    if (session) this.settings.watch?.ended(() => this.#isChanged(live, text), this.req.url)
+    const { watch } = this.settings
+    if (session && watch?.watchesOne()) {
+      this.res.once?.('finish', () => watch.ended(() => this.#isChanged(live, text), this.req.url))
+    }
     switch (decision.action) {
       case 'destroy':
         this.#destroyed = true
