@@ -34,6 +34,8 @@ export default tseslint.config(
     files: ['**/*.{js,mjs,cjs}'],
     languageOptions: {
       globals: {
+        setInterval: 'readonly',
+        clearInterval: 'readonly',
         console: 'readonly',
         process: 'readonly',
         require: 'readonly',

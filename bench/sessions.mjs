@@ -19,17 +19,17 @@ export function sessionData(size) {
     cart: [],
     note: '',
   }
-  const length = () => JSON.stringify(data).length
-  const item = {
-    sku: 'A-000123',
+  const item = (number) => ({
+    sku: `A-${100_000 + number}`,
     title: 'Cotton shirt, blue',
     quantity: 2,
     price: 2490,
     options: { size: 'M', gift: false },
-  }
-  while (length() + JSON.stringify(item).length + 1 <= size)
-    data.cart.push({ ...item, sku: `A-${100_000 + data.cart.length}` })
-  data.note = 'x'.repeat(size - length())
+  })
+  const left = size - JSON.stringify(data).length
+  const items = Math.floor(left / (JSON.stringify(item(0)).length + 1))
+  for (let number = 0; number < items; number++) data.cart.push(item(number))
+  data.note = 'x'.repeat(size - JSON.stringify(data).length)
   return data
 }
 

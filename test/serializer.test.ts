@@ -8,7 +8,9 @@ test('with another serializer a session keeps Date, Map, Set and BigInt', async 
   const store = new session.MemoryStore()
   store.serializer = { stringify: devalue.stringify, parse: devalue.parse as (text: string) => unknown }
   const app = express()
-  app.use(session({ secret: 'a secret that is long enough for this test', store, resave: false, saveUninitialized: false }))
+  app.use(
+    session({ secret: 'a secret that is long enough for this test', store, resave: false, saveUninitialized: false }),
+  )
   const at = new Date(2020, 1, 2)
   app.get('/set', (req, res) => {
     Object.assign(req.session, { at, map: new Map([['a', 1n]]), set: new Set([1]) })

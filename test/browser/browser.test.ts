@@ -103,7 +103,7 @@ describe.skipIf(!canRun)('in Chromium', () => {
       { key: readFileSync(path.join(folder, 'key.pem')), cert: readFileSync(path.join(folder, 'cert.pem')) },
       app,
     )
-    servers.push(server as unknown as Server)
+    servers.push(server)
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
     return (server.address() as { port: number }).port
   }
@@ -118,10 +118,10 @@ describe.skipIf(!canRun)('in Chromium', () => {
     })
     app.get('/', (req, res) => {
       res.set('Cache-Control', 'no-store')
-      const user = dataOf(req)['user']
+      const user = dataOf(req)['user'] as string | undefined
       res.send(
         user
-          ? `<p>Hello ${String(user)}</p><form method="post" action="/logout"><button>Log out</button></form>`
+          ? `<p>Hello ${user}</p><form method="post" action="/logout"><button>Log out</button></form>`
           : '<form method="post" action="/login"><input name="name"><button>Log in</button></form>',
       )
     })

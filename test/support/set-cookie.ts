@@ -8,7 +8,7 @@ export function signedCookie(id: string, secret: string, name = 'connect.sid'): 
 
 /** The lines of the Set-Cookie header, of one cookie where a name is given. */
 export function setCookies(headers: OutgoingHttpHeaders, name?: string): string[] {
-  const lines = ([] as string[]).concat((headers['set-cookie']) ?? [])
+  const lines = ([] as string[]).concat(headers['set-cookie'] ?? [])
   return name === undefined ? lines : lines.filter((line) => line.startsWith(name + '='))
 }
 
