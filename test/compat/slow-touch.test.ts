@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { appWith, classicStore } from '../faults/fault'
-import { implementations, type SessionFactory } from '../support/app'
+import { implementations, settled, type SessionFactory } from '../support/app'
 import { exchange } from '../support/exchange'
 import { cookieHeader } from '../support/set-cookie'
 
@@ -11,7 +11,7 @@ function storeWithSlowTouch(session: SessionFactory) {
   const running = new Set<Promise<void>>()
   const touch = (id: string, data: { cookie: object }, callback: () => void): void => {
     const text = records.get(id)
-    const done = new Promise<void>((resolve) => setTimeout(resolve, 5)).then(() => {
+    const done = settled(30).then(() => {
       if (text) records.set(id, JSON.stringify({ ...(JSON.parse(text) as object), cookie: data.cookie }))
       running.delete(done)
       callback()
