@@ -241,16 +241,20 @@ export class RecordAccess implements StoreAccess {
 class ClassicAccess implements StoreAccess {
   readonly #store: session.Store
   readonly #settings: AccessSettings
-  readonly #destroyed: Destroyed
+  readonly #known: InThisProcess
 
   constructor(store: session.Store, settings: AccessSettings) {
     this.#store = store
     this.#settings = settings
-    this.#destroyed = Destroyed.of(store)
+    this.#known = InThisProcess.of(store)
   }
 
   load(id: string): MaybePromise<Stored | null> {
-    const since = this.#destroyed.count
+    return this.#known.afterTouch(id, () => this.#load(id))
+  }
+
+  #load(id: string): MaybePromise<Stored | null> {
+    const since = this.#known.destroyedCount
     const found = this.#call<SessionData | null | undefined>('get', [id])
     if (!isPromise(found)) return found ? { data: checked(id, found), since } : null
     return found.then(
@@ -267,20 +271,24 @@ class ClassicAccess implements StoreAccess {
   }
 
   save(session: Session, dataText: string, from: Stored | null | undefined): MaybePromise<Saved> {
-    if (from && this.#destroyed.since(session.id, from.since)) throw destroyed(session.id)
-    const since = this.#destroyed.count
-    return afterwards(this.#call('set', [session.id, session]), () => ({ stored: { since }, dataText }))
+    const { id } = session
+    if (from && this.#known.wasDestroyed(id, from.since)) throw destroyed(id)
+    const since = this.#known.destroyedCount
+    const set = (): MaybePromise<void> => this.#call('set', [id, session])
+    return afterwards(this.#known.afterTouch(id, set), () => ({ stored: { since }, dataText }))
   }
 
   touch(session: Session, stored: Stored | undefined): MaybePromise<void> {
     if (typeof this.#store.touch !== 'function') return
-    if (stored && this.#destroyed.since(session.id, stored.since)) return
-    return this.#call('touch', [session.id, session])
+    const { id } = session
+    if (stored && this.#known.wasDestroyed(id, stored.since)) return
+    const touch = (): MaybePromise<void> => this.#call('touch', [id, session])
+    return this.#known.touching(id, this.#known.afterTouch(id, touch))
   }
 
   destroy(id: string): MaybePromise<void> {
-    this.#destroyed.add(id)
-    return this.#call('destroy', [id])
+    this.#known.destroyed(id)
+    return this.#known.afterTouch(id, () => this.#call('destroy', [id]))
   }
 
   #call<T = void>(method: 'get' | 'set' | 'touch' | 'destroy', args: unknown[]): MaybePromise<T> {
@@ -289,30 +297,47 @@ class ClassicAccess implements StoreAccess {
 }
 
 /**
- * The sessions of a classic store that were destroyed in this process, so that a request that loaded one before does
- * not bring it back. Other processes cannot be known: the classic contract has no way to write only over what is there.
+ * What this process knows of the sessions of a classic store, whose contract has no way to write only over what is there:
+ * which were destroyed, so that a request that loaded one before does not bring it back, and which are being touched. No
+ * response waits for a touch, and many stores make it of a read and a write: what comes next waits for it instead.
  */
-class Destroyed {
-  static readonly #stores = new WeakMap<object, Destroyed>()
+class InThisProcess {
+  static readonly #stores = new WeakMap<object, InThisProcess>()
   static readonly #MAX = 10_000
 
-  readonly #when = new Map<string, number>()
-  count = 0
+  readonly #destroyed = new Map<string, number>()
+  readonly #touching = new Map<string, PromiseLike<void>>()
+  destroyedCount = 0
 
-  static of(store: object): Destroyed {
-    let destroyed = this.#stores.get(store)
-    if (!destroyed) this.#stores.set(store, (destroyed = new Destroyed()))
-    return destroyed
+  static of(store: object): InThisProcess {
+    let known = this.#stores.get(store)
+    if (!known) this.#stores.set(store, (known = new InThisProcess()))
+    return known
   }
 
-  add(id: string): void {
-    this.#when.delete(id)
-    this.#when.set(id, ++this.count)
-    if (this.#when.size > Destroyed.#MAX) this.#when.delete(this.#when.keys().next().value as string)
+  destroyed(id: string): void {
+    this.#destroyed.delete(id)
+    this.#destroyed.set(id, ++this.destroyedCount)
+    if (this.#destroyed.size > InThisProcess.#MAX) this.#destroyed.delete(this.#destroyed.keys().next().value as string)
   }
 
-  since(id: string, count: number): boolean {
-    return (this.#when.get(id) ?? 0) > count
+  wasDestroyed(id: string, since: number): boolean {
+    return (this.#destroyed.get(id) ?? 0) > since
+  }
+
+  touching(id: string, touched: MaybePromise<void>): MaybePromise<void> {
+    if (!isPromise(touched)) return
+    this.#touching.set(id, touched)
+    const ended = (): void => {
+      if (this.#touching.get(id) === touched) this.#touching.delete(id)
+    }
+    touched.then(ended, ended)
+    return touched
+  }
+
+  afterTouch<T>(id: string, next: () => MaybePromise<T>): MaybePromise<T> {
+    const touched = this.#touching.get(id)
+    return touched ? touched.then(next, next) : next()
   }
 }
 
