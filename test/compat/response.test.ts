@@ -185,7 +185,7 @@ const shapes: Record<string, Shape> = {
     res.end('one')
     log('headersSent', res.headersSent)
     log('writableEnded', res.writableEnded)
-    log('finished', (res as { finished?: boolean }).finished)
+    // Not `finished`, which is deprecated: while it is true, server.close() would cut a response that is held.
     attempt(log, 'setHeader', () => res.setHeader('X-Late', '1'))
     attempt(log, 'removeHeader', () => res.removeHeader('X-Late'))
     attempt(log, 'writeHead', () => res.writeHead(500))
@@ -295,6 +295,18 @@ const befores: Record<string, () => (req: IncomingMessage, res: ServerResponse, 
   },
 }
 
+/**
+ * The bytes of a chunked body, but for where they are cut: Node 26 puts a write and the end after it into one chunk, and
+ * a write that has left before a held end is a chunk by itself.
+ */
+function withoutChunkSizes<T>(result: T): T {
+  const { response } = result as { response?: unknown }
+  if (typeof response !== 'string' || !/transfer-encoding: chunked/i.test(response)) return result
+  const [head = '', ...body] = response.split('\r\n\r\n')
+  const text = body.join('\r\n\r\n').replaceAll(/(^|\r\n)[0-9a-f]+\r\n/g, '')
+  return { ...result, response: `${head}\r\n\r\n${text}` }
+}
+
 describe('the response is as without sessions', () => {
   const bare = shapeServer((_req, _res, next) => next())
   let bareServer: RunningServer
@@ -313,7 +325,7 @@ describe('the response is as without sessions', () => {
           bare.run(bareServer, name, method),
           served.run(server, name, method),
         ])
-        expect(behind, method).toEqual(without)
+        expect(withoutChunkSizes(behind), method).toEqual(withoutChunkSizes(without))
       }
     })
   })

@@ -63,7 +63,9 @@ async function main() {
     req.session.reload((error) => finish(res, next)(error, req.session.user))
   })
   app.get('/logout', (req, res, next) => req.session.destroy(finish(res, next)))
-  app.get('/exists', (req, res, next) => store.get(req.query.id, (error, found) => finish(res, next)(error, !!found)))
+  app.get('/exists', (req, res, next) =>
+    store.get(req.query.id, (error, found) => finish(res, next)(error?.code === 'ENOENT' ? null : error, !!found)),
+  )
   // eslint-disable-next-line no-unused-vars -- Express tells an error handler by its four parameters
   app.use((error, req, res, next) => res.status(500).send(error.stack))
 
