@@ -1,4 +1,5 @@
-// Measures one scenario, in a process of its own: node --expose-gc bench/in-process-scenario.mjs 'returning, reads, 200 B' [rounds]
+// Measures one scenario, in a process of its own:
+// node --expose-gc bench/in-process-scenario.mjs 'returning, reads, 200 B' [rounds] [only this contender, for a profile]
 import assert from 'node:assert/strict'
 import { contenders } from './in-process-contenders.mjs'
 import { SCENARIOS } from './in-process-scenarios.mjs'
@@ -20,6 +21,7 @@ const WARM_UP_PART = 1 / 3
 const scenario = SCENARIOS.find(({ name }) => name === process.argv[2])
 assert.ok(scenario, `no scenario ${process.argv[2]}`)
 const rounds = Number(process.argv[3] ?? 9)
+const only = process.argv[4]
 const warmUp = Math.ceil(scenario.requests * WARM_UP_PART)
 const ids = sessionIds(scenario.usesUp ? scenario.requests : (scenario.sessions ?? 1000))
 const cookies = ids.map((id) => (scenario.newVisitor ? undefined : cookieHeader(id)))
@@ -84,7 +86,7 @@ async function checkEveryWrite({ stored }, requests) {
 }
 
 async function measure() {
-  const names = Object.keys(apps)
+  const names = Object.keys(apps).filter((name) => !only || name === only)
   const results = Object.fromEntries(names.map((name) => [name, { perRequest: [], writes: 0 }]))
   for (const name of names) {
     await apps[name].seed(ids)
@@ -94,9 +96,11 @@ async function measure() {
   for (let round = -WARM_UP_ROUNDS; round < rounds; round++) {
     for (let turn = 0; turn < names.length; turn++) {
       const name = names[(turn + round + WARM_UP_ROUNDS) % names.length]
+      const seed = async () => (scenario.usesUp || scenario.newVisitor) && (await apps[name].seed(ids))
+      await seed()
       globalThis.gc()
       await run(apps[name].handle, warmUp)
-      if (scenario.usesUp || scenario.newVisitor) await apps[name].seed(ids)
+      await seed()
       const { perRequest, writes } = await run(apps[name].handle, scenario.requests)
       if (round < 0) continue
       results[name].perRequest.push(perRequest)

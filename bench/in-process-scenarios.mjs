@@ -86,6 +86,15 @@ const gone = async ({ get, id, stored }) => {
 export const SCENARIOS = [
   { name: 'returning, reads, 200 B', size: 200, handler: read, verify: kept, floor: true, requests: 12_000 },
   {
+    name: 'returning, reads, 200 B, 20,000 visitors',
+    size: 200,
+    handler: read,
+    verify: kept,
+    floor: true,
+    requests: 20_000,
+    sessions: 20_000,
+  },
+  {
     name: 'returning, writes, 200 B',
     size: 200,
     handler: write,

@@ -1,10 +1,11 @@
 // Fills one memory store and times its operations, in a process of its own:
 // node --expose-gc --max-old-space-size=8192 bench/scale-store.mjs <library> <sessions> <session size>
+import { createHash } from 'node:crypto'
 import { createRequire } from 'node:module'
 import { performance, PerformanceObserver } from 'node:perf_hooks'
 import { setImmediate } from 'node:timers'
 import { request, respond, Sink } from './requests.mjs'
-import { ask, cookieHeader, OPTIONS, sessionIds, storedSession } from './sessions.mjs'
+import { ask, cookieHeader, OPTIONS, storedSession } from './sessions.mjs'
 
 const require = createRequire(import.meta.url)
 const [library, sessions, size] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])]
@@ -13,6 +14,8 @@ const session = require(library)
 const OPERATIONS = Math.min(20_000, Math.max(24, Math.round(2e7 / size)))
 const ROUNDS = 7
 const LANES = 8
+/** The requests come from as many visitors at every scale; their sessions lie all over the store. */
+const VISITORS = 1000
 
 function settledMemory() {
   for (let i = 0; i < 3; i++) globalThis.gc()
@@ -23,8 +26,10 @@ function settledMemory() {
 /** CPU time of one operation in µs, the median of some rounds; `operate` calls back. */
 async function timed(operate) {
   const perOperation = []
+  // No collection between the rounds: the sweeping after it goes on in other threads, and would be counted here.
+  globalThis.gc()
+  await new Promise((resolve) => setTimeout(resolve, 1000))
   for (let round = 0; round < ROUNDS + 2; round++) {
-    globalThis.gc()
     const before = process.cpuUsage()
     await new Promise((resolve, reject) => {
       let started = 0
@@ -42,28 +47,29 @@ async function timed(operate) {
   return perOperation.sort((a, b) => a - b)[perOperation.length >> 1]
 }
 
-/** An ID of the whole store, not near the one before it. */
-const idAt = (ids, number) => ids[(number * 7919) % ids.length]
+/** Nobody but the store keeps an ID, as in service; it is made anew each time. */
+const idOf = (number) => createHash('md5').update(`${number}`).digest('hex')
 
-async function operations(store, ids) {
+async function operations(store) {
+  const ids = Array.from({ length: OPERATIONS }, (_, number) => idOf((number * 7919) % sessions))
   const data = storedSession(size)
   const results = {}
-  results.get = await timed((number, done) => store.get(idAt(ids, number), done))
-  results.set = await timed((number, done) => store.set(idAt(ids, number), data, done))
-  results.touch = await timed((number, done) => store.touch(idAt(ids, number), data, done))
+  results.get = await timed((number, done) => store.get(ids[number], done))
+  results.set = await timed((number, done) => store.set(ids[number], data, done))
+  results.touch = await timed((number, done) => store.touch(ids[number], data, done))
   // Adding and deleting side by side keeps the number of sessions.
-  const added = ids.slice(0, 20_000).map((id) => `${id}+`)
+  const added = ids.map((_, number) => idOf(`new ${number}`))
   results['set new, destroy'] = await timed((number, done) => {
-    const id = added[number % added.length]
+    const id = added[number]
     store.set(id, data, (error) => (error ? done(error) : store.destroy(id, done)))
   })
   const handleSession = session({ ...OPTIONS, store })
   const handle = (req, res) => handleSession(req, res, () => respond(res, req.session.user.name))
-  const cookies = Array.from({ length: OPERATIONS }, (_, number) => cookieHeader(idAt(ids, number)))
+  const cookies = ids.slice(0, VISITORS).map((id) => cookieHeader(id))
   const sockets = Array.from({ length: LANES }, () => new Sink())
   results['request, reads'] = await timed((number, done) => {
     const socket = sockets.pop()
-    request(handle, socket, cookies[number], () => {
+    request(handle, socket, cookies[number % cookies.length], () => {
       sockets.push(socket)
       process.nextTick(done)
     })
@@ -76,13 +82,13 @@ async function operations(store, ids) {
  * with and without garbage collection (CPU time where that is less, so that what another process took does not count),
  * and the bytes per session that are still there afterwards.
  */
-async function expiry(store, ids, empty) {
-  const within = Math.max(3000, ids.length / 100)
-  const start = Date.now() + 2000 + ids.length / 100
-  for (const [number, id] of ids.entries()) {
+async function expiry(store, empty) {
+  const within = Math.max(3000, sessions / 100)
+  const start = Date.now() + 2000 + sessions / 100
+  for (let number = 0; number < sessions; number++) {
     const data = storedSession(size)
-    data.cookie.expires = new Date(start + (number / ids.length) * within)
-    store.set(id, data, () => undefined)
+    data.cookie.expires = new Date(start + (number / sessions) * within)
+    store.set(idOf(number), data, () => undefined)
     if (number % 1000 === 0) await new Promise(setImmediate)
   }
   globalThis.gc()
@@ -116,15 +122,16 @@ async function expiry(store, ids, empty) {
 }
 
 async function main() {
-  const ids = sessionIds(sessions)
   const store = new session.MemoryStore()
   const before = settledMemory()
-  for (const id of ids) await ask(store, 'set', id, storedSession(size))
+  for (let number = 0; number < sessions; number++) await ask(store, 'set', idOf(number), storedSession(size))
+  // A text takes its final shape when it is read for the first time.
+  for (let number = 0; number < sessions; number++) await ask(store, 'get', idOf(number))
   const bytes = (settledMemory() - before) / sessions
-  const results = { bytes, operations: await operations(store, ids) }
+  const results = { bytes, operations: await operations(store) }
   if (size === 200) {
     await ask(store, 'clear')
-    results.expiry = await expiry(store, ids, before)
+    results.expiry = await expiry(store, before)
   }
   return results
 }
