@@ -14,6 +14,8 @@ import { cookieHeader, idIn, setCookies, signedCookie } from '../support/set-coo
 import ts from 'typescript'
 
 const load = createRequire(__filename)
+/** express-session asks the clock twice, and is a millisecond short at times. */
+const aMinute: unknown = expect.closeTo(60_000, -2)
 const KNOWN = { cookie: signedCookie('known', SECRET) }
 
 /** Runs one handler with a session on one request. */
@@ -45,7 +47,7 @@ describe.each(Object.entries(implementations))('what other packages lean on: %s'
       })
       expect(setCookies(Object.fromEntries(headers))[0]).toMatch(/Path=\/; Expires=.*; HttpOnly; SameSite=Lax/)
       expect(JSON.parse(store.records.get('known') ?? '')).toMatchObject({
-        cookie: { originalMaxAge: 60_000, sameSite: 'lax', path: '/', httpOnly: true },
+        cookie: { originalMaxAge: aMinute, sameSite: 'lax', path: '/', httpOnly: true },
         fresh: true,
       })
       expect(store.records.get('known')).not.toContain('ada')
@@ -260,9 +262,9 @@ describe.each(Object.entries(implementations))('what other packages lean on: %s'
       expect(cookie.expires).toBeInstanceOf(Date)
       expect(cookie._expires).toBe(cookie.expires)
       expect(cookie.maxAge).toBeGreaterThan(50_000)
-      expect(cookie.originalMaxAge).toBe(60_000)
+      expect(cookie.originalMaxAge).toEqual(aMinute)
       expect(JSON.parse(JSON.stringify(given))).toEqual({
-        cookie: { originalMaxAge: 60_000, expires: cookie.expires?.toISOString(), httpOnly: true, path: '/' },
+        cookie: { originalMaxAge: aMinute, expires: cookie.expires?.toISOString(), httpOnly: true, path: '/' },
         user: 'ada',
       })
       expect(Object.keys(given ?? {})).toEqual(['cookie', 'user'])
