@@ -1,0 +1,615 @@
+import { createSecretKey, randomBytes } from 'node:crypto'
+import { readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import express from 'express'
+import fc from 'fast-check'
+import Database from 'libsql'
+import mysql from 'mysql2'
+import pg from 'pg'
+import { createClient } from 'redis'
+import { afterAll, describe, expect, test } from 'vitest'
+import session from '../src'
+import { Signer } from '../src/cookie-header'
+import type { SessionError } from '../src/errors'
+import type { MaybePromise } from '../src/maybe-promise'
+import { RecordStore, type RecordPage, type SessionRecord, type WriteCondition } from '../src/record-store'
+import { SealedStore, type Encryption, type HashIds } from '../src/sealed-store'
+import { MysqlStore } from '../src/stores/mysql'
+import { PostgresStore } from '../src/stores/postgres'
+import { RedisStore } from '../src/stores/redis'
+import { SqliteStore } from '../src/stores/sqlite'
+import { recordStoreContract, storeContract } from '../src/testing'
+import { SECRET, withServer } from './support/app'
+import { describeWith } from './support/servers'
+
+type Options = { hashIds?: HashIds; encryption?: Encryption }
+
+const HOUR = 3_600_000
+const KEY = 'FhGGIBvOu8H6VvRb2ma5mnJ0M1hFyVvAyQMLSSxzyhk='
+const OLD_KEY = Buffer.alloc(32, 7)
+const ID = 'an-id-of-a-session-0123456789abc'
+const text = (data: object = {}): string => JSON.stringify({ cookie: { originalMaxAge: null }, ...data })
+const TEXT = text({ name: 'Ada Lovelace' })
+/** TEXT, stored under ID with KEY, made by a script of its own after docs/decisions/encryption-envelope.md. */
+const FIXTURE = text({
+  sealed:
+    'v1.prLxH6AD.AAECAwQFBgcICQoL.OwiSuHHsPovgrmjvyubEhXMjcDGxT-Yfj92yZD3dIWcimbdDqX20o3q1H8o9myEZjpiBudHH4rGwv4gac9pycRj7UIvGlQoh',
+})
+const inAnHour = (): number => Date.now() + HOUR
+
+/** A memory store that answers later, each time when `turn` says so, and not necessarily in order. */
+class LaterStore extends RecordStore {
+  readonly memory = new session.MemoryStore()
+  readonly turn: () => Promise<unknown>
+
+  constructor(turn: () => Promise<unknown> = () => new Promise((resolve) => setImmediate(resolve))) {
+    super()
+    this.turn = turn
+  }
+
+  async read(id: string): Promise<SessionRecord | null> {
+    await this.turn()
+    return this.memory.read(id)
+  }
+
+  async write(id: string, text: string, expires: number, condition: WriteCondition): Promise<string | null> {
+    await this.turn()
+    return this.memory.write(id, text, expires, condition)
+  }
+
+  async renew(id: string, expires: number): Promise<boolean> {
+    await this.turn()
+    return this.memory.renew(id, expires)
+  }
+
+  async remove(id: string): Promise<boolean> {
+    await this.turn()
+    return this.memory.remove(id)
+  }
+
+  async scan(cursor: string | null, limit: number): Promise<RecordPage> {
+    await this.turn()
+    return this.memory.scan(cursor, limit)
+  }
+}
+
+/** Gives keys back as the IDs they were made of, which is what the contract's cases look for. */
+class NamingStore extends SealedStore {
+  readonly #ids = new Map<string, string>()
+
+  constructor(inner: RecordStore, options: Options) {
+    super(inner, options)
+    const { linked } = this
+    if (linked) {
+      this.linked = async (user) => (await linked(user)).map((key) => this.#idOf(key))
+    }
+  }
+
+  override keyOf(id: string): string {
+    const key = super.keyOf(id)
+    this.#ids.set(key, id)
+    return key
+  }
+
+  override async scan(cursor: string | null, limit: number): Promise<RecordPage> {
+    const page = await super.scan(cursor, limit)
+    return { ...page, records: page.records.map((record) => ({ ...record, id: this.#idOf(record.id) })) }
+  }
+
+  #idOf(key: string): string {
+    return this.#ids.get(key) ?? key
+  }
+}
+
+const MODES: Record<string, Options> = {
+  'hashed IDs': { hashIds: true },
+  'keyed hashes': { hashIds: { key: 'a key for hashes' } },
+  encryption: { encryption: KEY },
+  'hashed IDs and encryption': { hashIds: true, encryption: [KEY, OLD_KEY] },
+  'migration and encryption': { hashIds: { migrate: true }, encryption: KEY },
+}
+
+/** The error that a read of a sealed record ends with. */
+async function failureOf(reading: () => MaybePromise<unknown>): Promise<SessionError> {
+  try {
+    await reading()
+  } catch (error) {
+    return error as SessionError
+  }
+  throw new Error('it was read without an error')
+}
+
+async function opened(store: SealedStore, id = ID): Promise<string | undefined> {
+  return (await store.read(id))?.text
+}
+
+for (const [mode, options] of Object.entries(MODES)) {
+  for (const [kind, Inner] of Object.entries({ synchronous: session.MemoryStore, asynchronous: LaterStore })) {
+    describe(`${mode} over an ${kind} store keeps the contract`, () => {
+      const make = (): SealedStore => new NamingStore(new Inner(), options)
+      for (const { group, name, run } of recordStoreContract(make)) test(`record, ${group}: ${name}`, run)
+      for (const { group, name, run } of storeContract(make)) test(`classic, ${group}: ${name}`, run)
+    })
+  }
+
+  test(`${mode}: a store that answers at once still does`, () => {
+    const inner = new session.MemoryStore()
+    const store = new SealedStore(inner, options)
+    inner.write('plain', TEXT, inAnHour(), 'always')
+    expect(typeof store.write(ID, TEXT, inAnHour(), 'absent')).toBe('string')
+    expect(store.read(ID)).toMatchObject({ text: TEXT })
+    expect(store.renew(ID, inAnHour())).toBe(true)
+    expect(store.remove(ID)).toBe(true)
+    expect(store.scan(null, 0)).toHaveProperty('records')
+    if (typeof options.hashIds === 'object' && options.hashIds.migrate) {
+      expect(store.read('plain')).toMatchObject({ text: TEXT })
+    }
+  })
+}
+
+describe('the store inside', () => {
+  test('lends its lifetime, serializer, optional methods and events', () => {
+    class LinkStore extends session.MemoryStore {
+      override readonly linksExpire = true
+    }
+    const inner = new LinkStore({ ttl: 1234 })
+    inner.serializer = { stringify: JSON.stringify, parse: JSON.parse }
+    const store = new SealedStore(inner, { hashIds: true })
+    expect(store).toMatchObject({ ttl: 1234, serializer: inner.serializer, inProcess: true, linksExpire: true })
+    expect(new SealedStore(inner, { encryption: KEY }).inProcess).toBe(false)
+    const optional = ['prune', 'removeAll', 'count', 'link', 'unlink', 'linked', 'close']
+    const present = (of: object): string[] => optional.filter((name) => name in of)
+    expect(present(store)).toEqual(optional.slice(0, -1))
+    expect(present(new SealedStore(new LaterStore(), { hashIds: true }))).toEqual([])
+    const events: string[] = []
+    for (const name of ['connect', 'disconnect']) store.on(name, () => events.push(name))
+    inner.emit('disconnect')
+    inner.emit('connect')
+    expect(events).toEqual(['disconnect', 'connect'])
+  })
+
+  test('says when a session ends, even by a function', () => {
+    const redis = new RedisStore({ client: { sendCommand: () => undefined }, ttl: () => 60 })
+    const ends = new SealedStore(redis, { hashIds: true }).expiresOf({ cookie: {} })
+    expect(Math.abs(ends - Date.now() - 60_000)).toBeLessThan(10_000)
+  })
+
+  test('is cleared and counted without its optional methods, and without the right key', async () => {
+    const inner = new LaterStore()
+    await new SealedStore(inner, { hashIds: true, encryption: OLD_KEY }).write(ID, TEXT, inAnHour(), 'always')
+    const store = new SealedStore(inner, { hashIds: true, encryption: KEY })
+    expect(await store.length()).toBe(1)
+    await store.clear()
+    expect(inner.memory.count()).toBe(0)
+  })
+})
+
+describe('hashed IDs', () => {
+  test('what the store holds is found by key, and is no ID', async () => {
+    const inner = new session.MemoryStore()
+    const store = new SealedStore(inner, { hashIds: { migrate: true }, encryption: KEY })
+    await store.write(ID, TEXT, inAnHour(), 'absent')
+    await store.link?.('ada', ID, inAnHour())
+    const keys = inner.scan(null, 10).records.map(({ id }) => id)
+    expect(keys).toEqual([store.keyOf(ID)])
+    expect(keys[0]).toMatch(/^h1\.[\w-]{43}$/)
+    expect(await store.linked?.('ada')).toEqual(keys)
+    expect(await store.readKey(store.keyOf(ID))).toMatchObject({ text: TEXT })
+    expect(await store.removeKey(store.keyOf(ID))).toBe(true)
+    expect(await store.read(ID)).toBeNull()
+    await store.unlinkKey('ada', store.keyOf(ID))
+    expect(await store.linked?.('ada')).toEqual([])
+  })
+
+  test('a leaked key is no ID, not even while sessions are migrated', async () => {
+    const inner = new session.MemoryStore()
+    const store = new SealedStore(inner, { hashIds: { migrate: true } })
+    await store.write(ID, TEXT, inAnHour(), 'absent')
+    const leaked = store.keyOf(ID)
+    expect(await store.read(leaked)).toBeNull()
+    expect(await store.renew(leaked, inAnHour())).toBe(false)
+    expect(await store.write(leaked, text({ planted: true }), inAnHour(), 'present')).toBeNull()
+    expect(await store.remove(leaked)).toBe(false)
+    expect(await opened(store)).toBe(TEXT)
+  })
+
+  test('with a key the hash is another for each key, of whatever kind the key is', () => {
+    const keyOf = (hashIds: HashIds): string => new SealedStore(new session.MemoryStore(), { hashIds }).keyOf(ID)
+    const bytes = Buffer.from('a key')
+    const same = ['a key', bytes, new Uint8Array(bytes).buffer, createSecretKey(bytes)].map((key) => keyOf({ key }))
+    expect(new Set(same).size).toBe(1)
+    expect(new Set([same[0], keyOf({ key: 'another' }), keyOf(true), keyOf({})]).size).toBe(3)
+  })
+
+  test.each([
+    ['of no known kind', 'sha256'],
+    ['with an empty key', { key: '' }],
+    ['with a key of no kind', { key: 5 }],
+    ['with a migrate that is neither true nor false', { migrate: 'yes' }],
+  ])('an option %s is refused at once', (_, hashIds) => {
+    expect(() => new SealedStore(new session.MemoryStore(), { hashIds: hashIds as HashIds })).toThrow(/^hashIds/)
+  })
+})
+
+describe('migration', () => {
+  const before: Record<string, Options> = { plain: {}, encrypted: { encryption: OLD_KEY } }
+
+  for (const [was, options] of Object.entries(before)) {
+    const migrating: Options = { hashIds: { migrate: true }, encryption: [KEY, OLD_KEY] }
+    const setUp = async (): Promise<{ inner: session.MemoryStore; store: SealedStore }> => {
+      const inner = new session.MemoryStore()
+      await new SealedStore(inner, options).write(ID, TEXT, inAnHour(), 'always')
+      return { inner, store: new SealedStore(inner, migrating) }
+    }
+    const keysIn = (inner: session.MemoryStore): string[] => inner.scan(null, 10).records.map(({ id }) => id)
+
+    test(`${was}: a session is moved by the first read, and found from then on without migration`, async () => {
+      const { inner, store } = await setUp()
+      const ends = inner.read(ID)?.expires
+      const read = await store.read(ID)
+      expect(read).toMatchObject({ text: TEXT, expires: ends })
+      expect(keysIn(inner)).toEqual([store.keyOf(ID)])
+      expect(await store.read(ID)).toEqual(read)
+      expect(await opened(new SealedStore(inner, { hashIds: true, encryption: KEY }))).toBe(TEXT)
+      const version = read?.version as string
+      expect(await store.write(ID, text({ n: 2 }), inAnHour(), { version })).not.toBeNull()
+    })
+
+    test(`${was}: a session is there for writes and renewals that come first`, async () => {
+      const { store } = await setUp()
+      expect(await store.write(ID, text({ n: 1 }), inAnHour(), 'absent')).toBeNull()
+      expect(await opened(store)).toBe(TEXT)
+      const second = await setUp()
+      expect(await second.store.write(ID, text({ n: 2 }), inAnHour(), 'present')).not.toBeNull()
+      expect(await opened(second.store)).toBe(text({ n: 2 }))
+      const third = await setUp()
+      const later = Date.now() + 2 * HOUR
+      expect(await third.store.renew(ID, later)).toBe(true)
+      expect(await third.store.read(ID)).toMatchObject({ text: TEXT, expires: later })
+      const fourth = await setUp()
+      await fourth.store.write(ID, text({ n: 4 }), inAnHour(), 'always')
+      expect(keysIn(fourth.inner)).toEqual([store.keyOf(ID)])
+    })
+
+    test(`${was}: a session that is removed is gone under both names`, async () => {
+      const { inner, store } = await setUp()
+      expect(await store.remove(ID)).toBe(true)
+      expect(inner.count()).toBe(0)
+      expect(await store.remove(ID)).toBe(false)
+      const second = await setUp()
+      expect(await second.store.removeKey(ID)).toBe(true)
+      expect(await second.store.read(ID)).toBeNull()
+    })
+
+    test(`${was}: a scan shows what is not moved yet`, async () => {
+      const { store } = await setUp()
+      expect((await store.scan(null, 10)).records).toMatchObject([{ id: ID, text: TEXT }])
+    })
+  }
+
+  test('a user keeps the sessions that are moved', async () => {
+    const inner = new session.MemoryStore()
+    const withUser = JSON.stringify({ cookie: { originalMaxAge: null, sessile: { user: 'ada' } } })
+    inner.write(ID, withUser, inAnHour(), 'always')
+    inner.link('ada', ID)
+    const store = new SealedStore(inner, { hashIds: { migrate: true } })
+    expect(await store.linked?.('ada')).toEqual([ID])
+    await store.read(ID)
+    expect(await store.linked?.('ada')).toEqual([store.keyOf(ID)])
+  })
+
+  test('without migration, a session under its plain ID is not found', async () => {
+    const inner = new session.MemoryStore()
+    inner.write(ID, TEXT, inAnHour(), 'always')
+    expect(await new SealedStore(inner, { hashIds: true }).read(ID)).toBeNull()
+  })
+
+  test('while migrating, an encrypted record under a plain ID is opened like any other', async () => {
+    const inner = new session.MemoryStore()
+    const store = new SealedStore(inner, { hashIds: { migrate: true }, encryption: KEY })
+    await store.write('victim', TEXT, inAnHour(), 'always')
+    inner.write('mine', inner.read(store.keyOf('victim'))?.text as string, inAnHour(), 'always')
+    expect(await failureOf(() => store.read('mine'))).toMatchObject({ code: 'ERR_SESSION_SEALED' })
+  })
+
+  test('parallel requests, in whatever order the store answers them, all find the session', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.scheduler(), async (scheduler) => {
+        const inner = new LaterStore(() => scheduler.schedule(Promise.resolve()))
+        inner.memory.write(ID, TEXT, inAnHour(), 'always')
+        const store = new SealedStore(inner, { hashIds: { migrate: true }, encryption: KEY })
+        const reads = Promise.all([1, 2, 3].map(() => opened(store)))
+        await scheduler.waitFor(reads)
+        expect(await reads).toEqual([TEXT, TEXT, TEXT])
+        expect(inner.memory.scan(null, 10).records.map(({ id }) => id)).toEqual([store.keyOf(ID)])
+      }),
+      { numRuns: 300 },
+    )
+  })
+
+  test('a session that is destroyed while others move it never comes back', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.scheduler(), async (scheduler) => {
+        const inner = new LaterStore(() => scheduler.schedule(Promise.resolve()))
+        inner.memory.write(ID, TEXT, inAnHour(), 'always')
+        const store = new SealedStore(inner, { hashIds: { migrate: true }, encryption: KEY })
+        const work = Promise.all([store.read(ID), store.renew(ID, inAnHour()), store.remove(ID), store.read(ID)])
+        await scheduler.waitFor(work)
+        expect(inner.memory.count()).toBe(0)
+      }),
+      { numRuns: 1000 },
+    )
+  })
+})
+
+describe('encryption', () => {
+  const sealed = (encryption: Encryption = KEY): { inner: session.MemoryStore; store: SealedStore; stored: string } => {
+    const inner = new session.MemoryStore()
+    const store = new SealedStore(inner, { encryption })
+    void store.write(ID, TEXT, inAnHour(), 'always')
+    return { inner, store, stored: inner.read(ID)?.text as string }
+  }
+  const envelopeIn = (stored: string): string => (JSON.parse(stored) as { sealed: string }).sealed
+
+  test('stores a session without data, as other software sees it, under a fresh IV each time', () => {
+    const { inner, store, stored } = sealed()
+    expect(stored).toMatch(/^\{"cookie":\{"originalMaxAge":null\},"sealed":"v1\.[\w-]{8}\.[\w-]{16}\.[\w-]{22,}"\}$/)
+    void store.write(ID, TEXT, inAnHour(), 'always')
+    expect(inner.read(ID)?.text).not.toBe(stored)
+  })
+
+  test('the format is the documented one: a record from before opens', () => {
+    const { inner, store } = sealed()
+    inner.write(ID, FIXTURE, inAnHour(), 'always')
+    expect(store.read(ID)).toMatchObject({ text: TEXT })
+  })
+
+  test('gives back any text, under any ID', () => {
+    const store = new SealedStore(new session.MemoryStore(), { encryption: KEY })
+    fc.assert(
+      fc.property(fc.string({ unit: 'grapheme' }), fc.string({ unit: 'grapheme' }), (id, content) => {
+        void store.write(id, content, inAnHour(), 'always')
+        expect(store.read(id)).toMatchObject({ text: content })
+      }),
+    )
+  })
+
+  test('any changed, added or missing byte of the envelope is an error', async () => {
+    const { inner, store, stored } = sealed()
+    const envelope = envelopeIn(stored)
+    const put = (changed: string): void => {
+      inner.write(ID, JSON.stringify({ cookie: { originalMaxAge: null }, sealed: changed }), inAnHour(), 'always')
+    }
+    put(envelope)
+    expect(await opened(store)).toBe(TEXT)
+    for (let at = 0; at < envelope.length; at++) {
+      for (const instead of [
+        'A',
+        'B',
+        'k',
+        '9',
+        '-',
+        '_',
+        '.',
+        '!',
+        ' ',
+        '=',
+        '',
+        `${envelope[at]}A`,
+        `${envelope[at]} `,
+      ]) {
+        const changed = envelope.slice(0, at) + instead + envelope.slice(at + 1)
+        if (changed === envelope) continue
+        put(changed)
+        expect((await failureOf(() => store.read(ID))).code, `${at}: ${changed}`).toBe('ERR_SESSION_SEALED')
+      }
+    }
+  })
+
+  test('a record with any byte changed is an error, or is the same session still', () => {
+    const { inner, store, stored } = sealed()
+    fc.assert(
+      fc.property(fc.nat(stored.length - 1), fc.string({ maxLength: 3 }), fc.nat(3), (at, instead, length) => {
+        inner.write(ID, stored.slice(0, at) + instead + stored.slice(at + length), inAnHour(), 'always')
+        try {
+          expect(store.read(ID)).toMatchObject({ text: TEXT })
+        } catch (error) {
+          expect(error).toMatchObject({ code: 'ERR_SESSION_SEALED' })
+        }
+      }),
+      { numRuns: 2000 },
+    )
+  })
+
+  test('two records that were swapped do not open, and the error says so', async () => {
+    const inner = new session.MemoryStore()
+    const store = new SealedStore(inner, { hashIds: true, encryption: KEY })
+    const [ada, eve] = [store.keyOf('ada'), store.keyOf('eve')]
+    await store.write('ada', text({ admin: true }), inAnHour(), 'always')
+    await store.write('eve', text({ admin: false }), inAnHour(), 'always')
+    const [adas, eves] = [inner.read(ada)?.text as string, inner.read(eve)?.text as string]
+    inner.write(ada, eves, inAnHour(), 'always')
+    inner.write(eve, adas, inAnHour(), 'always')
+    for (const id of ['ada', 'eve']) {
+      const { code, message } = await failureOf(() => store.read(id))
+      expect(code).toBe('ERR_SESSION_SEALED')
+      expect(message).toMatch(/changed since it was encrypted, or copied from another session/)
+    }
+  })
+
+  test('an unencrypted record does not open, and the error says so', async () => {
+    const { inner, store } = sealed()
+    for (const other of [TEXT, text({ sealed: 'a key of the session itself' }), text({ sealed: 7 }), 'null', '', '{']) {
+      inner.write(ID, other, inAnHour(), 'always')
+      const { code, message } = await failureOf(() => store.read(ID))
+      expect(code).toBe('ERR_SESSION_SEALED')
+      expect(message).toMatch(/is not encrypted.*Delete it/)
+    }
+  })
+
+  test('a record of a later format does not open, and the error says so', async () => {
+    const { inner, store, stored } = sealed()
+    inner.write(ID, stored.replace('"v1.', '"v2.'), inAnHour(), 'always')
+    expect((await failureOf(() => store.read(ID))).message).toMatch(/later version of sessile/)
+  })
+
+  test('a wrong key is named, and which one is missing, but never the ID', async () => {
+    const { inner, stored } = sealed(OLD_KEY)
+    const { code, message } = await failureOf(() => new SealedStore(inner, { encryption: KEY }).read(ID))
+    expect(code).toBe('ERR_SESSION_SEALED')
+    expect(message).toContain(`another key, ${envelopeIn(stored).split('.')[1]}`)
+    expect(message).toContain('Add that key to encryption')
+    expect(message).not.toContain(ID)
+  })
+
+  test('keys rotate: all decrypt, the first encrypts, and then the old one can go', async () => {
+    const { inner } = sealed(OLD_KEY)
+    const rotating = new SealedStore(inner, { encryption: [KEY, OLD_KEY] })
+    expect(await opened(rotating)).toBe(TEXT)
+    await rotating.write(ID, TEXT, inAnHour(), 'present')
+    expect(await opened(new SealedStore(inner, { encryption: KEY }))).toBe(TEXT)
+    expect((await failureOf(() => new SealedStore(inner, { encryption: OLD_KEY }).read(ID))).code).toBe(
+      'ERR_SESSION_SEALED',
+    )
+  })
+
+  test('the same key in another form is the same key', async () => {
+    const bytes = Buffer.from(KEY, 'base64')
+    const forms = [bytes, new Uint8Array(bytes), createSecretKey(bytes), bytes.toString('hex'), `${KEY}\n`]
+    for (const form of [...forms, bytes.toString('base64url')]) {
+      expect(await opened(new SealedStore(sealed().inner, { encryption: form }))).toBe(TEXT)
+    }
+  })
+
+  test.each([
+    ['a passphrase', 'correct horse battery staple'],
+    ['a passphrase that base64 decoders take for 32 bytes', 'correct horse battery staple, and 18 letters more'],
+    ['an empty string', ''],
+    ['16 bytes', Buffer.alloc(16)],
+    ['33 bytes in hex', 'ab'.repeat(33)],
+    ['a number', 5],
+    ['null', null],
+    ['a secret KeyObject of 16 bytes', createSecretKey(Buffer.alloc(16))],
+  ])('a key that is %s is refused at once', (_, key) => {
+    const inner = new session.MemoryStore()
+    expect(() => new SealedStore(inner, { encryption: key as string })).toThrow(/^encryption .*openssl rand -base64 32/)
+    expect(() => new SealedStore(inner, { encryption: [KEY, key as string] })).toThrow(/^encryption\[1\] /)
+  })
+
+  test('a list without a key is refused at once', () => {
+    expect(() => new SealedStore(new session.MemoryStore(), { encryption: [] })).toThrow(/^encryption option/)
+  })
+})
+
+/** An application with a login, over a store whose whole content an attacker has. */
+async function leak(store: session.Store, dump: () => Promise<string> | string): Promise<void> {
+  const app = express()
+  const sessions = session({
+    store,
+    secret: SECRET,
+    resave: false,
+    saveUninitialized: false,
+    hashIds: { migrate: true },
+    encryption: KEY,
+    user: (data) => (data as { user?: string }).user,
+  })
+  app.use(sessions)
+  app.get('/login', (req, res) => {
+    Object.assign(req.session, { user: 'user-7', name: 'Ada Lovelace' })
+    res.send(req.sessionID)
+  })
+  app.get('/', (req, res) => res.json(req.session))
+  app.get('/devices', async (req, res) => res.json(await sessions.users.list('user-7', req)))
+
+  await withServer(app, async ({ get }) => {
+    const login = await get('/login')
+    const id = login.body
+    const cookie = login.headers['set-cookie']?.[0]?.split(';')[0] as string
+    expect((await get('/', { cookie })).body).toContain('Ada Lovelace')
+    expect(JSON.parse((await get('/devices', { cookie })).body)).toMatchObject([{ current: true }])
+
+    const leaked = await dump()
+    expect(leaked).toContain('h1.')
+    expect(leaked).not.toContain(id)
+    expect(leaked).not.toContain('Ada Lovelace')
+    // Even with the secret of the cookies, nothing in the dump opens the session.
+    const signer = new Signer([SECRET])
+    const words = new Set(leaked.match(/[\w.-]{20,}/g))
+    for (const word of [...words].flatMap((found) => [found, found.replace(/^.*(?=h1\.)/, '').slice(0, 46)])) {
+      expect((await get('/', { cookie: `connect.sid=${signer.sign(word)}` })).body).not.toContain('Ada Lovelace')
+    }
+  })
+}
+
+describe('a leaked store gives no usable ID and nothing of the data', () => {
+  const unique = (): string => `t${randomBytes(6).toString('hex')}`
+
+  test('MemoryStore', async () => {
+    const store = new session.MemoryStore()
+    await leak(store, () => JSON.stringify([store.scan(null, 10), store.linked('user-7')]))
+  })
+
+  test('SqliteStore', async () => {
+    const file = path.join(tmpdir(), `sessile-${unique()}.db`)
+    const database = new Database(file)
+    const store = new SqliteStore({ database })
+    await leak(store, () => ['', '-wal'].map((end) => readFileSync(file + end, 'latin1')).join())
+    await store.close()
+    database.close()
+    for (const end of ['', '-wal', '-shm']) rmSync(file + end, { force: true })
+  })
+
+  describeWith('redis', 'RedisStore', () => {
+    const client = createClient()
+    afterAll(() => void client.destroy())
+    test('every key', async () => {
+      await client.connect()
+      const prefix = `${unique()}:`
+      const store = new RedisStore({ client, prefix })
+      await leak(store, async () => {
+        const parts: unknown[] = []
+        for (const key of await client.keys(`*${prefix}*`)) {
+          const zset = (await client.type(key)) === 'zset'
+          parts.push(key, zset ? await client.zRange(key, 0, -1) : await client.get(key))
+        }
+        return JSON.stringify(parts)
+      })
+      await store.clear()
+    })
+  })
+
+  describeWith('postgres', 'PostgresStore', () => {
+    const pool = new pg.Pool({ host: '127.0.0.1', user: 'postgres', database: 'test' })
+    afterAll(() => pool.end())
+    test('every row', async () => {
+      const tableName = unique()
+      const store = new PostgresStore({ pool, tableName, createTableIfMissing: true })
+      await leak(store, async () => {
+        const results = await Promise.all(
+          [tableName, `${tableName}_user`].map((table) => pool.query(`SELECT * FROM ${table}`)),
+        )
+        return JSON.stringify(results.map(({ rows }) => rows as unknown[]))
+      })
+      await store.close()
+      await pool.query(`DROP TABLE ${tableName}; DROP TABLE IF EXISTS ${tableName}_user`)
+    })
+  })
+
+  describeWith('mysql', 'MysqlStore', () => {
+    const pool = mysql.createPool({ host: '127.0.0.1', user: 'root', database: 'test' })
+    afterAll(() => pool.promise().end())
+    test('every row', async () => {
+      const tableName = unique()
+      const store = new MysqlStore({ pool, schema: { tableName } })
+      await leak(store, async () => {
+        const results = await Promise.all(
+          [tableName, `${tableName}_user`].map((table) => pool.promise().query(`SELECT * FROM ${table}`)),
+        )
+        return JSON.stringify(results.map(([rows]) => rows))
+      })
+      await store.close()
+      await pool.promise().query(`DROP TABLE IF EXISTS ${tableName}, ${tableName}_user`)
+    })
+  })
+})
