@@ -2,7 +2,7 @@ import eslint from '@eslint/js'
 import tseslint from 'typescript-eslint'
 
 export default tseslint.config(
-  { ignores: ['dist/', 'node_modules/', 'coverage/', 'bench/results/', '**/*.d.ts'] },
+  { ignores: ['dist/', 'node_modules/', 'coverage/', 'bench/results/', '**/*.d.ts', 'examples/typescript/'] },
   eslint.configs.recommended,
   {
     files: ['**/*.ts'],
@@ -34,6 +34,7 @@ export default tseslint.config(
     files: ['**/*.{js,mjs,cjs}'],
     languageOptions: {
       globals: {
+        __filename: 'readonly',
         setInterval: 'readonly',
         clearInterval: 'readonly',
         console: 'readonly',

@@ -161,8 +161,9 @@ function mergeInto(
     const was = own(base, key)
     const is = own(mine, key)
     const now = own(theirs, key)
-    if (isPlainObject(was) && isPlainObject(is) && isPlainObject(now)) mergeInto(was, is, now, serializer, false)
-    else if (!isEqual(was, is, serializer)) continue
+    if (isPlainObject(is) && isPlainObject(now) && (was === undefined || isPlainObject(was))) {
+      mergeInto(was ?? {}, is, now, serializer, false)
+    } else if (!isEqual(was, is, serializer)) continue
     else if (now === undefined) delete mine[key]
     else if (!isEqual(is, now, serializer)) mine[key] = now
   }

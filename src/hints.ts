@@ -1,4 +1,3 @@
-import cluster from 'node:cluster'
 import { warnOnce } from './errors'
 
 /** Where docs/troubleshooting.md has a heading for each hint. */
@@ -21,9 +20,9 @@ export class Hints {
   #given = 0
   #watched = 0
 
-  /** The memory store is not shared between the workers of a cluster. */
+  /** The memory store is not shared between the workers of a cluster, which Node marks by this variable. */
   memoryStore(): void {
-    if (!cluster.isWorker) return
+    if (process.env['NODE_UNIQUE_ID'] === undefined) return
     hint(
       'memory-store-with-workers',
       'each worker of a cluster has a MemoryStore of its own: users seem logged out at random',

@@ -71,8 +71,8 @@ export function holdEnd(res: ServerResponse, hooks: EndOfResponse): void {
         return
       }
       if (answer !== 'respond') res.destroy?.()
-      proceed()
       hooks.report(error)
+      proceed()
     })
     return res
   }

@@ -126,7 +126,7 @@ async function opened(store: SealedStore, id = ID): Promise<string | undefined> 
 
 for (const [mode, options] of Object.entries(MODES)) {
   for (const [kind, Inner] of Object.entries({ synchronous: session.MemoryStore, asynchronous: LaterStore })) {
-    describe(`${mode} over an ${kind} store keeps the contract`, () => {
+    describe.concurrent(`${mode} over an ${kind} store keeps the contract`, () => {
       const make = (): SealedStore => new NamingStore(new Inner(), options)
       for (const { group, name, run } of recordStoreContract(make)) test(`record, ${group}: ${name}`, run)
       for (const { group, name, run } of storeContract(make)) test(`classic, ${group}: ${name}`, run)

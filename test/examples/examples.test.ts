@@ -1,7 +1,11 @@
-import { spawn, type ChildProcess } from 'node:child_process'
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { io as connect } from 'socket.io-client'
 import request from 'supertest'
 import { afterEach, describe, expect, test } from 'vitest'
+import { describeWith } from '../support/servers'
 
 const root = path.join(__dirname, '../..')
 let running: ChildProcess | undefined
@@ -26,13 +30,12 @@ afterEach(() => running?.kill())
 
 describe('examples', () => {
   test('npm start runs the view counter, which counts for each visitor and page', async () => {
-    const agent = request.agent(await start('node', 'examples/view-counter'))
+    const address = await start('node', 'examples/view-counter')
+    const agent = request.agent(address)
     await agent.get('/a').expect(200, 'You have seen /a 1 times\n')
     await agent.get('/a').expect(200, 'You have seen /a 2 times\n')
     await agent.get('/b').expect(200, 'You have seen /b 1 times\n')
-    await request(agent.app as string)
-      .get('/a')
-      .expect(200, 'You have seen /a 1 times\n')
+    await request(address).get('/a').expect(200, 'You have seen /a 1 times\n')
   })
 
   test('login: a form, a new ID at the login, nothing left after the logout', async () => {
@@ -66,5 +69,92 @@ describe('examples', () => {
     await agent.get('/').expect(200, 'Hello, a new visitor')
     await agent.get('/name/ada').expect(302)
     await agent.get('/').expect(200, 'Hello, ada')
+  })
+
+  test('ES modules', async () => {
+    const agent = request.agent(await start('node', 'examples/es-modules/index.mjs'))
+    await agent.get('/').expect('views: 1')
+    await agent.get('/').expect('views: 2')
+  })
+
+  test('TypeScript', async () => {
+    const out = mkdtempSync(path.join(root, 'examples/typescript/out-'))
+    try {
+      const options = [
+        '--module',
+        'node16',
+        '--moduleResolution',
+        'node16',
+        '--strict',
+        '--esModuleInterop',
+        '--rootDir',
+        '.',
+        '--skipLibCheck',
+      ]
+      execFileSync('npx', ['tsc', 'examples/typescript/index.ts', '--outDir', out, ...options], {
+        cwd: root,
+        stdio: 'pipe',
+      })
+      const agent = request.agent(await start('node', path.join(out, 'examples/typescript')))
+      await agent.get('/').expect('views: 1')
+      await agent.get('/').expect('views: 2')
+    } finally {
+      rmSync(out, { recursive: true })
+    }
+  })
+
+  test('Passport', async () => {
+    const agent = request.agent(await start('node', 'examples/passport'))
+    await agent.post('/login').send('username=ada&password=wrong').expect(302)
+    await agent.get('/').expect('Hello stranger')
+    await agent.post('/login').send('username=ada&password=lovelace').expect(302)
+    await agent.get('/').expect('Hello ada')
+    await agent.post('/logout').expect(302)
+    await agent.get('/').expect('Hello stranger')
+  })
+
+  test('socket.io: what a socket stores, the next request finds', async () => {
+    const address = await start('node', 'examples/socket.io')
+    const agent = request.agent(address)
+    const { headers } = await agent.get('/').expect('visits: 1, messages: 0')
+    const [cookie = ''] = headers['set-cookie'] as unknown as string[]
+    const socket = connect(address, { extraHeaders: { cookie: cookie.split(';')[0] ?? '' }, transports: ['websocket'] })
+    expect(await socket.emitWithAck('message', 'hi')).toBe('hi: 1 messages')
+    socket.close()
+    await agent.get('/').expect('visits: 2, messages: 1')
+  })
+
+  test('server-sent events end with the session', async () => {
+    const address = await start('node', 'examples/server-sent-events')
+    expect((await fetch(`${address}/events`)).status).toBe(401)
+    const login = await fetch(`${address}/login`, { method: 'POST' })
+    const headers = { cookie: login.headers.getSetCookie()[0]?.split(';')[0] ?? '' }
+    const stream = await fetch(`${address}/events`, { headers })
+    let text = ''
+    for await (const chunk of stream.body ?? []) {
+      if (text === '') await fetch(`${address}/logout`, { method: 'POST', headers })
+      text += Buffer.from(chunk).toString()
+    }
+    expect(text).toMatch(/^data: ada 1\n\n[^]*event: end\ndata: logged out\n\n$/)
+  })
+
+  test('serverless, over SQLite', async () => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'sessile-example-'))
+    process.env['FILE'] = path.join(folder, 'sessions.db')
+    const agent = request.agent(await start('node', 'examples/serverless'))
+    await agent.get('/').expect('calls: 1')
+    await agent.get('/').expect('calls: 2')
+    running?.kill()
+    rmSync(folder, { recursive: true })
+  })
+})
+
+describeWith('redis', 'examples with Redis', () => {
+  test('two processes behind a proxy share the sessions', async () => {
+    const agent = request.agent(await start('node', 'examples/redis-two-processes'))
+    const texts: string[] = []
+    for (let n = 0; n < 4; n++) texts.push((await agent.get('/').expect(200)).text)
+    expect(texts.map((text) => text.split(', ')[1])).toEqual(['views: 1', 'views: 2', 'views: 3', 'views: 4'])
+    expect(new Set(texts.map((text) => text.split(', ')[0])).size).toBe(2)
   })
 })

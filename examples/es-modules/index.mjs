@@ -1,0 +1,20 @@
+// The view counter as an ES module.
+import express from 'express'
+import session, { MemoryStore } from 'sessile'
+
+const app = express()
+app.use(
+  session({
+    secret: process.env.SESSION_SECRET ?? 'set SESSION_SECRET to the output of: openssl rand -base64 32',
+    store: new MemoryStore({ max: 100_000 }),
+    resave: false,
+    saveUninitialized: false,
+  }),
+)
+
+app.get('/', (req, res) => {
+  req.session.views = (req.session.views ?? 0) + 1
+  res.send(`views: ${req.session.views}`)
+})
+
+const server = app.listen(process.env.PORT ?? 3000, () => console.log(`http://localhost:${server.address().port}/`))

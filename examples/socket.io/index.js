@@ -1,0 +1,30 @@
+// socket.io on the session of the page: what a socket stores, the next request finds.
+const { createServer } = require('node:http')
+const express = require('express')
+const session = require('sessile')
+const { Server } = require('socket.io')
+
+const app = express()
+const sessions = session(process.env.SESSION_SECRET ?? 'set SESSION_SECRET to the output of: openssl rand -base64 32')
+app.use(sessions)
+
+app.get('/', (req, res) => {
+  req.session.visits = (req.session.visits ?? 0) + 1
+  res.send(`visits: ${req.session.visits}, messages: ${req.session.messages ?? 0}`)
+})
+
+const server = createServer(app)
+const io = new Server(server)
+io.engine.use(sessions)
+
+io.on('connection', (socket) => {
+  socket.on('message', async (text, answer) => {
+    // Exact, even if messages come in at the same time as requests.
+    await sessions.update(socket.request, (data) => {
+      data.messages = (data.messages ?? 0) + 1
+    })
+    answer(`${text}: ${socket.request.session.messages} messages`)
+  })
+})
+
+server.listen(process.env.PORT ?? 3000, () => console.log(`http://localhost:${server.address().port}/`))
