@@ -15,10 +15,13 @@ export async function run({ quick }) {
   return results
 }
 
-/** Compares round by round, so that what slows the machine for a while slows both sides of a ratio. */
+/** Ratios are those of the medians; their spread is that of the rounds. */
 function evaluate({ bare, ...others }) {
   const added = (name) => others[name].perRequest.map((time, round) => time - bare.perRequest[round])
-  const ratio = (of, to) => summary(added(of).map((time, round) => time / added(to)[round]))
+  const ratio = (of, to) => ({
+    ...summary(added(of).map((time, round) => time / added(to)[round])),
+    median: summary(added(of)).median / summary(added(to)).median,
+  })
   return {
     bare: summary(bare.perRequest),
     added: Object.fromEntries(Object.keys(others).map((name) => [name, summary(added(name))])),
@@ -34,8 +37,8 @@ export function tables(results) {
     spread(added['express-session']),
     spread(added.sessile),
     spread(added.floor),
-    `${times(timesLess.median)} (${short(timesLess.min)} – ${short(timesLess.max)})`,
-    overFloor ? `${times(overFloor.median)} (${short(overFloor.min)} – ${short(overFloor.max)})` : '–',
+    `${times(timesLess.median)} (${short(timesLess.low)} – ${short(timesLess.high)})`,
+    overFloor ? `${times(overFloor.median)} (${short(overFloor.low)} – ${short(overFloor.high)})` : '–',
     `${socketWrites['express-session']} / ${socketWrites.sessile}`,
     short(bare.median),
   ])

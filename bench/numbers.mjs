@@ -1,9 +1,12 @@
-/** The median, the least and the greatest of some numbers. */
+/** The median of some numbers, and between which the middle half of them lies. */
 export function summary(numbers) {
   const sorted = [...numbers].sort((a, b) => a - b)
-  const middle = sorted.length >> 1
-  const median = sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
-  return { median, min: sorted[0], max: sorted.at(-1) }
+  const at = (part) => {
+    const place = part * (sorted.length - 1)
+    const below = Math.floor(place)
+    return sorted[below] + (place - below) * ((sorted[below + 1] ?? sorted[below]) - sorted[below])
+  }
+  return { median: at(0.5), low: at(0.25), high: at(0.75) }
 }
 
 /** Three significant digits. */
@@ -13,9 +16,9 @@ export function short(number) {
   return String(Number(number.toPrecision(3)))
 }
 
-/** `median (min – max)` of a summary. */
+/** `median (low – high)` of a summary. */
 export function spread(value) {
-  return value ? `${short(value.median)} (${short(value.min)} – ${short(value.max)})` : '–'
+  return value ? `${short(value.median)} (${short(value.low)} – ${short(value.high)})` : '–'
 }
 
 export function times(number) {
