@@ -212,7 +212,7 @@ interface Key {
   readonly key: KeyObject
 }
 
-/** AES-256-GCM over the text of a record, the key it is stored under as associated data; docs/decisions has the format. */
+/** AES-256-GCM over the text of a record, the key it is stored under as associated data; docs/decisions/encryption-envelope.md. */
 class Box {
   readonly #keys: readonly Key[]
 
