@@ -111,7 +111,7 @@ describeWith('redis', 'connect-redis 9', () => {
 
   afterAll(async () => {
     const client = await createClient().connect()
-    for await (const keys of client.scanIterator({ MATCH: `${NAME}:*` })) await client.del(keys)
+    for await (const keys of client.scanIterator({ MATCH: `${NAME}:*` })) if (keys.length > 0) await client.del(keys)
     client.destroy()
   })
 })
