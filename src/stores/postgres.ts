@@ -7,6 +7,7 @@ import {
   type SessionRecord,
   type WriteCondition,
 } from '../record-store'
+import { surviveLostConnections } from './lost-connections'
 import { Pruning } from './pruning'
 
 /** What the store asks of a `pg` Pool or Client. */
@@ -17,19 +18,27 @@ export interface PostgresQueryable {
 export interface PostgresStoreOptions {
   /** A Pool or a connected Client of `pg`. It stays yours to end. */
   pool?: PostgresQueryable | undefined
-  /** In place of `pool`: where to connect, as a URL or as the settings of a Pool. The store ends what it opens. */
+  /**
+   * In place of `pool`: where to connect, as a URL or as the settings of a Pool. The store ends what it opens. Default:
+   * the URL in the environment variable `DATABASE_URL`.
+   */
   conString?: string | undefined
   conObject?: object | undefined
-  /** Default: `'session'`. */
+  /** Default: `'session'`. The sessions of users are noted in a table with `_user` behind it. */
   tableName?: string | undefined
   /** Default: the connection's search path. */
   schemaName?: string | undefined
-  /** Makes the table at the first use, when it is missing. Default: `false`. */
+  /** Makes a table at its first use, when it is missing. Default: `false`. */
   createTableIfMissing?: boolean | undefined
   /** Lifetime in seconds of a session whose cookie has no expiry, or a function of the session. Default: 86,400. */
   ttl?: number | ((session: object) => number) | undefined
   /** About how often, in seconds, expired sessions are deleted, by one process at a time; `false` for never. Default: 900. */
   pruneSessionInterval?: number | false | undefined
+  /**
+   * Makes each pause out of `pruneSessionInterval`, both in ms; `false` for always the same. Default: at random, half as
+   * long to half as long again.
+   */
+  pruneSessionRandomizedInterval?: false | ((interval: number) => number) | undefined
   /** Is told of what fails in the background. Default: `console.error`. */
   errorLog?: ((...message: unknown[]) => void) | undefined
   /** How sessions become text; it has to be JSON text, as the column is. Default: JSON. */
@@ -44,11 +53,15 @@ interface Row {
 }
 
 const PRUNE_INTERVAL = 900
+const UNDEFINED_TABLE = '42P01'
+/** What PostgreSQL answers, `IF NOT EXISTS` or not, to one of two who make a table at the same time. */
+const MADE_MEANWHILE = ['23505', '42P07']
 
 /**
- * Sessions in PostgreSQL, in the table of connect-pg-simple, whose column `sess` may be `json` or `jsonb`. The version of
- * a record is the MD5 of its text, made by the server, so that what other software writes counts. Statements are not
- * named, so that PgBouncer may pool by transaction.
+ * Sessions in PostgreSQL, in the table of connect-pg-simple, whose column `sess` may be `json` or `jsonb` (`jsonb` refuses
+ * the character U+0000). The version of a record is a hash of its text, made by the server, so that what other software
+ * writes counts. Statements are not named, so that PgBouncer may pool by transaction. A read never renews: the UPDATE
+ * would have the request wait for the disk.
  */
 export class PostgresStore extends RecordStore {
   readonly #pool: PostgresQueryable
@@ -57,38 +70,34 @@ export class PostgresStore extends RecordStore {
   readonly #createTable: boolean
   readonly #ttlOf: (session: object) => number
   readonly #pruning: Pruning
-  readonly #tables = new Map<string, Promise<void>>()
+  /** Tables being made, by the SQL that makes them. */
+  readonly #making = new Map<string, Promise<void>>()
+  #closing: Promise<void> | undefined
 
   /** @throws SessionError when an option cannot be used, or `pg` is to be loaded and is not installed */
-  constructor(options: PostgresStoreOptions) {
+  constructor(options: PostgresStoreOptions = {}) {
     super()
-    const {
-      pool,
-      conString,
-      conObject,
-      tableName = 'session',
-      schemaName,
-      createTableIfMissing = false,
-    } = options ?? {}
-    const {
-      ttl = DEFAULT_TTL / 1000,
-      pruneSessionInterval = PRUNE_INTERVAL,
-      errorLog = console.error,
-      serializer,
-    } = options ?? {}
-    if (pool && typeof pool.query !== 'function') throw invalid('option pool must be a Pool or a Client of pg')
-    if (!pool && !conString && !conObject) throw invalid('needs the option pool, conString or conObject')
-    if (typeof ttl === 'number' && !(ttl > 0))
+    refuseForeign(options)
+    const { tableName = 'session', schemaName, createTableIfMissing = false, serializer } = options
+    const { ttl = DEFAULT_TTL / 1000, errorLog = console.error } = options
+    if (!isName(tableName)) throw invalid('option tableName must be a string that is not empty')
+    if (schemaName !== undefined && !isName(schemaName)) {
+      throw invalid('option schemaName must be a string that is not empty')
+    }
+    if (typeof ttl !== 'function' && !isPositive(ttl)) {
       throw invalid('option ttl must be a positive number of seconds, or a function')
-    if (pool) this.#pool = pool
-    else this.#pool = this.#ownPool = openPool(conObject ?? { connectionString: conString }, errorLog)
+    }
+    const interval = pruneInterval(options)
+    if (options.pool) this.#pool = given(options.pool)
+    else this.#pool = this.#ownPool = openPool(settingsOf(options))
+    surviveLostConnections(this.#pool, (error) => errorLog('sessile/postgres: an idle connection was lost:', error))
     if (typeof ttl === 'number') this.ttl = ttl * 1000
     this.#ttlOf = typeof ttl === 'function' ? ttl : () => ttl
     if (serializer) this.serializer = serializer
     this.#createTable = createTableIfMissing
     this.#sql = statements(schemaName, tableName)
     const report = (error: unknown): void => errorLog('sessile/postgres: expired sessions could not be deleted:', error)
-    this.#pruning = new Pruning((limit) => this.prune(limit), (pruneSessionInterval || 0) * 1000, report)
+    this.#pruning = new Pruning((limit) => this.prune(limit), interval, report)
   }
 
   override expiresOf(data: { cookie: { expires?: unknown } }): number {
@@ -127,10 +136,11 @@ export class PostgresStore extends RecordStore {
   }
 
   override async prune(limit: number): Promise<number> {
-    const pruned = await this.#query(this.#sql.prune, [Date.now(), limit])
-    if (pruned.length < limit && this.#tables.has(this.#sql.createUserTable))
-      await this.#query(this.#sql.pruneUsers, [])
-    return pruned.length
+    const pruned = (await this.#query(this.#sql.prune, [Date.now(), limit])).length
+    if (pruned < limit && (await this.#query(this.#sql.hasUserTable, [])).length > 0) {
+      await this.#query(this.#sql.pruneUsers, [Date.now()])
+    }
+    return pruned
   }
 
   override async removeAll(): Promise<void> {
@@ -142,8 +152,8 @@ export class PostgresStore extends RecordStore {
     return Number((row as unknown as { count: string }).count)
   }
 
-  override async link(user: string, id: string): Promise<void> {
-    await this.#queryUsers(this.#sql.link, [user, id])
+  override async link(user: string, id: string, expires: number): Promise<void> {
+    await this.#queryUsers(this.#sql.link, [user, id, expires])
   }
 
   override async unlink(user: string, id: string): Promise<void> {
@@ -151,43 +161,49 @@ export class PostgresStore extends RecordStore {
   }
 
   override async linked(user: string): Promise<string[]> {
-    return (await this.#queryUsers(this.#sql.linked, [user])).map(({ sid }) => sid)
+    const rows = await this.#queryUsers(this.#sql.linked, [user, Date.now()])
+    return rows.map(({ sid }) => sid)
   }
 
-  override async close(): Promise<void> {
-    await this.#pruning.stop()
-    await this.#ownPool?.end()
+  override close(): Promise<void> {
+    return (this.#closing ??= this.#pruning.stop().then(() => this.#ownPool?.end()))
   }
 
-  async #query(text: string, values: unknown[]): Promise<Row[]> {
-    if (this.#createTable) await this.#made(this.#sql.createTable)
+  /** Looks for no table beforehand: this user may have no right to more than the rows of one that is there. */
+  async #query(text: string, values: unknown[], creations = [this.#sql.createTable]): Promise<Row[]> {
     this.#pruning.start()
+    for (const creation of creations) {
+      try {
+        return (await this.#pool.query(text, values)).rows as Row[]
+      } catch (error) {
+        if (codeOf(error) !== UNDEFINED_TABLE) throw error
+        if (!this.#createTable) throw missing(creations, error)
+        await this.#made(creation)
+      }
+    }
     return (await this.#pool.query(text, values)).rows as Row[]
   }
 
-  async #queryUsers(text: string, values: unknown[]): Promise<Row[]> {
-    await this.#made(this.#sql.createUserTable)
-    return this.#query(text, values)
+  #queryUsers(text: string, values: unknown[]): Promise<Row[]> {
+    return this.#query(text, values, [this.#sql.createUserTable, this.#sql.createTable])
   }
 
-  /** All callers share one attempt to make a table, and after a failure the next one tries again. */
-  #made(sql: string): Promise<void> {
-    let made = this.#tables.get(sql)
-    if (!made) {
-      made = this.#create(sql)
-      this.#tables.set(sql, made)
-      made.catch(() => this.#tables.delete(sql))
+  /** All callers share one attempt, and after a failure the next one tries again. */
+  #made(creation: string): Promise<void> {
+    let making = this.#making.get(creation)
+    if (!making) {
+      making = this.#create(creation).finally(() => this.#making.delete(creation))
+      this.#making.set(creation, making)
     }
-    return made
+    return making
   }
 
-  /** Several processes may do so at once: `IF NOT EXISTS` does not keep PostgreSQL from failing then, once. */
-  async #create(sql: string): Promise<void> {
+  async #create(creation: string): Promise<void> {
     try {
-      await this.#pool.query(sql)
+      await this.#pool.query(creation)
     } catch (error) {
-      if (!['23505', '42P07'].includes((error as { code?: string }).code ?? '')) throw error
-      await this.#pool.query(sql)
+      if (!MADE_MEANWHILE.includes(codeOf(error))) throw error
+      await this.#pool.query(creation)
     }
   }
 }
@@ -196,62 +212,117 @@ function toRecord({ sid, text, expires, version }: Row): SessionRecord & { id: s
   return { id: sid, text, expires: Number(expires), version }
 }
 
-/** Times are compared and stored as connect-pg-simple does, in the time zone of the connection. */
+function codeOf(error: unknown): string {
+  return (error as { code?: string }).code ?? ''
+}
+
+/**
+ * Times are compared and stored as connect-pg-simple does, in the time zone of the connection. A DELETE asks for the end
+ * once more outside, as PostgreSQL asks only that again of a row that somebody renewed meanwhile. A link outlasts its own
+ * `expire` as long as its session is there; before that it may be one whose session is still to be written.
+ */
 function statements(schemaName: string | undefined, tableName: string) {
   const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
   const inSchema = (name: string): string => (schemaName === undefined ? '' : `${quoted(schemaName)}.`) + quoted(name)
+  const string = (value: string): string => `'${value.replaceAll("'", "''")}'`
   const table = inSchema(tableName)
   const userTable = inSchema(`${tableName}_user`)
   const time = (parameter: string): string => `to_timestamp(${parameter}::double precision / 1000)`
-  const columns = `sid, sess::text AS text, md5(sess::text) AS version,
-    (extract(epoch from expire::timestamptz) * 1000)::double precision AS expires`
+  const version = `encode(sha256(convert_to(sess::text, 'UTF8')), 'hex')`
+  const expires = 'round(extract(epoch from expire::timestamptz) * 1000)::double precision AS expires'
+  const columns = `sid, sess::text AS text, ${version} AS version, ${expires}`
   const insert = `INSERT INTO ${table} AS t (sid, sess, expire) VALUES ($1, $2, ${time('$3')})`
   const overwrite = 'ON CONFLICT (sid) DO UPDATE SET sess = excluded.sess, expire = excluded.expire'
   const update = `UPDATE ${table} SET sess = $2, expire = ${time('$3')} WHERE sid = $1 AND expire > ${time('$4')}`
+  const returning = `RETURNING ${version} AS version`
+  const ended = (now: string): string =>
+    `u.expire <= ${time(now)} AND NOT EXISTS (SELECT FROM ${table} t WHERE t.sid = u.sid)`
+  const alone = `(SELECT pg_try_advisory_xact_lock(hashtext('sessile'), hashtext(${string(table)})))`
   return {
     read: `SELECT ${columns} FROM ${table} WHERE sid = $1 AND expire > ${time('$2')}`,
-    writeAlways: `${insert} ${overwrite} RETURNING md5(sess::text) AS version`,
-    writeAbsent: `${insert} ${overwrite} WHERE t.expire <= ${time('$4')} RETURNING md5(sess::text) AS version`,
-    writePresent: `${update} RETURNING md5(sess::text) AS version`,
-    writeVersion: `${update} AND md5(sess::text) = $5 RETURNING md5(sess::text) AS version`,
+    writeAlways: `${insert} ${overwrite} ${returning}`,
+    writeAbsent: `${insert} ${overwrite} WHERE t.expire <= ${time('$4')} ${returning}`,
+    writePresent: `${update} ${returning}`,
+    writeVersion: `${update} AND ${version} = $5 ${returning}`,
     renew: `UPDATE ${table} SET expire = ${time('$2')} WHERE sid = $1 AND expire > ${time('$3')} RETURNING sid`,
-    remove: `DELETE FROM ${table} WHERE sid = $1
-      RETURNING (extract(epoch from expire::timestamptz) * 1000)::double precision AS expires`,
+    remove: `DELETE FROM ${table} WHERE sid = $1 RETURNING ${expires}`,
     scan: `SELECT ${columns} FROM ${table} WHERE sid > $1 AND expire > ${time('$2')} ORDER BY sid LIMIT $3`,
-    prune: `DELETE FROM ${table} WHERE (SELECT pg_try_advisory_xact_lock(hashtext('${table.replaceAll("'", "''")}')))
+    prune: `DELETE FROM ${table} WHERE ${alone} AND expire <= ${time('$1')}
       AND sid IN (SELECT sid FROM ${table} WHERE expire <= ${time('$1')} ORDER BY expire LIMIT $2) RETURNING sid`,
     removeAll: `DELETE FROM ${table}`,
     count: `SELECT count(*) FROM ${table} WHERE expire > ${time('$1')}`,
-    link: `INSERT INTO ${userTable} (user_id, sid) VALUES ($1, $2) ON CONFLICT DO NOTHING`,
+    link: `INSERT INTO ${userTable} AS u (user_id, sid, expire) VALUES ($1, $2, ${time('$3')})
+      ON CONFLICT (user_id, sid) DO UPDATE SET expire = greatest(u.expire, excluded.expire)`,
     unlink: `DELETE FROM ${userTable} WHERE user_id = $1 AND sid = $2`,
-    linked: `SELECT sid FROM ${userTable} WHERE user_id = $1`,
-    pruneUsers: `DELETE FROM ${userTable} u WHERE NOT EXISTS (SELECT 1 FROM ${table} t WHERE t.sid = u.sid)`,
+    linked: `WITH gone AS (DELETE FROM ${userTable} u WHERE user_id = $1 AND ${ended('$2')} RETURNING sid)
+      SELECT sid FROM ${userTable} WHERE user_id = $1 AND sid NOT IN (SELECT sid FROM gone)`,
+    hasUserTable: `SELECT FROM to_regclass(${string(userTable)}) AS found WHERE found IS NOT NULL`,
+    pruneUsers: `DELETE FROM ${userTable} u WHERE ${alone} AND ${ended('$1')}`,
     createTable: `CREATE TABLE IF NOT EXISTS ${table} (
-        sid varchar NOT NULL COLLATE "default" PRIMARY KEY, sess json NOT NULL, expire timestamp(6) NOT NULL
-      );
-      CREATE INDEX IF NOT EXISTS ${quoted(`IDX_${tableName}_expire`)} ON ${table} (expire)`,
+  sid varchar NOT NULL COLLATE "default" PRIMARY KEY, sess json NOT NULL, expire timestamp(6) NOT NULL
+);
+CREATE INDEX IF NOT EXISTS ${quoted(`IDX_${tableName}_expire`)} ON ${table} (expire);`,
     createUserTable: `CREATE TABLE IF NOT EXISTS ${userTable} (
-        user_id text NOT NULL, sid varchar NOT NULL, PRIMARY KEY (user_id, sid)
-      )`,
+  user_id text NOT NULL, sid varchar NOT NULL, expire timestamp(6) NOT NULL, PRIMARY KEY (user_id, sid)
+);`,
   }
 }
 
-interface OwnPool extends PostgresQueryable {
-  end(): Promise<void>
-  on(event: 'error', listener: (error: unknown) => void): unknown
+/** The pause between two prunings in ms, as `Pruning` takes it. */
+function pruneInterval(options: PostgresStoreOptions): number | (() => number) {
+  const { pruneSessionInterval: seconds = PRUNE_INTERVAL, pruneSessionRandomizedInterval: pauseFrom } = options
+  if (seconds === false) return 0
+  if (!isPositive(seconds)) {
+    throw invalid('option pruneSessionInterval must be a positive number of seconds, or false for never')
+  }
+  const interval = seconds * 1000
+  if (pauseFrom === undefined) return interval
+  if (pauseFrom === false) return () => interval
+  if (typeof pauseFrom === 'function') return () => pauseFrom(interval)
+  throw invalid('option pruneSessionRandomizedInterval must be a function from ms to ms, or false')
 }
 
-function openPool(settings: object, errorLog: (...message: unknown[]) => void): OwnPool {
-  let pg: { Pool: new (settings: object) => OwnPool }
+/** What connect-pg-simple takes and this store does not. */
+function refuseForeign(options: object): void {
+  const { pgPromise, disableTouch } = options as { pgPromise?: unknown; disableTouch?: unknown }
+  if (pgPromise) throw invalid('option pgPromise is not supported; give its Pool as pool: db.$pool')
+  if (disableTouch) {
+    throw invalid('option disableTouch is not supported; give the middleware the option touchAfter: Infinity')
+  }
+}
+
+function given(pool: PostgresQueryable): PostgresQueryable {
+  if (typeof pool.query === 'function') return pool
+  throw invalid('option pool must be a Pool or a Client of pg')
+}
+
+function settingsOf({ conObject, conString = process.env['DATABASE_URL'] }: PostgresStoreOptions): object {
+  if (conObject) return conObject
+  if (conString) return { connectionString: conString }
+  throw invalid('needs the option pool, conString or conObject, or the environment variable DATABASE_URL')
+}
+
+function openPool(settings: object): PostgresQueryable & { end(): Promise<void> } {
+  let pg: { Pool: new (settings: object) => PostgresQueryable & { end(): Promise<void> } }
   try {
     // eslint-disable-next-line @typescript-eslint/no-require-imports -- loaded only by those who use it
     pg = require('pg') as typeof pg
   } catch (cause) {
     throw invalid('needs the package pg for conString and conObject: npm install pg', cause)
   }
-  const pool = new pg.Pool(settings)
-  pool.on('error', (error) => errorLog('sessile/postgres: an idle connection was lost:', error))
-  return pool
+  return new pg.Pool(settings)
+}
+
+function isName(value: unknown): boolean {
+  return typeof value === 'string' && value !== ''
+}
+
+function isPositive(value: unknown): boolean {
+  return typeof value === 'number' && value > 0
+}
+
+function missing(creations: string[], cause: unknown): SessionError {
+  return invalid(`a table is missing; set the option createTableIfMissing, or run:\n${creations.join('\n')}`, cause)
 }
 
 function invalid(what: string, cause?: unknown): SessionError {
