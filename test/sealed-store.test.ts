@@ -501,7 +501,19 @@ describe('encryption', () => {
 })
 
 /** An application with a login, over a store whose whole content an attacker has. */
-async function leak(store: session.Store, dump: () => Promise<string> | string): Promise<void> {
+async function leak(
+  store: session.Store,
+  dump: () => Promise<string> | string,
+  cleanUp?: () => unknown,
+): Promise<void> {
+  try {
+    await attack(store, dump)
+  } finally {
+    await cleanUp?.()
+  }
+}
+
+async function attack(store: session.Store, dump: () => Promise<string> | string): Promise<void> {
   const app = express()
   const sessions = session({
     store,
@@ -514,11 +526,11 @@ async function leak(store: session.Store, dump: () => Promise<string> | string):
   })
   app.use(sessions)
   app.get('/login', (req, res) => {
-    Object.assign(req.session, { user: 'user-7', name: 'Ada Lovelace' })
+    Object.assign(req.session, { user: 'sealed-user-7', name: 'Ada Lovelace' })
     res.send(req.sessionID)
   })
   app.get('/', (req, res) => res.json(req.session))
-  app.get('/devices', async (req, res) => res.json(await sessions.users.list('user-7', req)))
+  app.get('/devices', async (req, res) => res.json(await sessions.users.list('sealed-user-7', req)))
 
   await withServer(app, async ({ get }) => {
     const login = await get('/login')
@@ -545,17 +557,19 @@ describe('a leaked store gives no usable ID and nothing of the data', () => {
 
   test('MemoryStore', async () => {
     const store = new session.MemoryStore()
-    await leak(store, () => JSON.stringify([store.scan(null, 10), store.linked('user-7')]))
+    await leak(store, () => JSON.stringify([store.scan(null, 10), store.linked('sealed-user-7')]))
   })
 
   test('SqliteStore', async () => {
     const file = path.join(tmpdir(), `sessile-${unique()}.db`)
     const database = new Database(file)
     const store = new SqliteStore({ database })
-    await leak(store, () => ['', '-wal'].map((end) => readFileSync(file + end, 'latin1')).join())
-    await store.close()
-    database.close()
-    for (const end of ['', '-wal', '-shm']) rmSync(file + end, { force: true })
+    const cleanUp = async (): Promise<void> => {
+      await store.close()
+      database.close()
+      for (const end of ['', '-wal', '-shm']) rmSync(file + end, { force: true })
+    }
+    await leak(store, () => ['', '-wal'].map((end) => readFileSync(file + end, 'latin1')).join(), cleanUp)
   })
 
   describeWith('redis', 'RedisStore', () => {
@@ -564,16 +578,16 @@ describe('a leaked store gives no usable ID and nothing of the data', () => {
     test('every key', async () => {
       await client.connect()
       const prefix = `${unique()}:`
-      const store = new RedisStore({ client, prefix })
-      await leak(store, async () => {
+      const keys = (): Promise<string[]> => client.keys(`*${prefix}*`)
+      const dump = async (): Promise<string> => {
         const parts: unknown[] = []
-        for (const key of await client.keys(`*${prefix}*`)) {
-          const zset = (await client.type(key)) === 'zset'
-          parts.push(key, zset ? await client.zRange(key, 0, -1) : await client.get(key))
+        for (const key of await keys()) {
+          const isIndex = (await client.type(key)) === 'zset'
+          parts.push(key, isIndex ? await client.zRange(key, 0, -1) : await client.get(key))
         }
         return JSON.stringify(parts)
-      })
-      await store.clear()
+      }
+      await leak(new RedisStore({ client, prefix }), dump, async () => client.del(await keys()))
     })
   })
 
@@ -583,14 +597,16 @@ describe('a leaked store gives no usable ID and nothing of the data', () => {
     test('every row', async () => {
       const tableName = unique()
       const store = new PostgresStore({ pool, tableName, createTableIfMissing: true })
-      await leak(store, async () => {
+      const dump = async (): Promise<string> => {
         const results = await Promise.all(
           [tableName, `${tableName}_user`].map((table) => pool.query(`SELECT * FROM ${table}`)),
         )
         return JSON.stringify(results.map(({ rows }) => rows as unknown[]))
+      }
+      await leak(store, dump, async () => {
+        await store.close()
+        await pool.query(`DROP TABLE IF EXISTS ${tableName}, ${tableName}_user`)
       })
-      await store.close()
-      await pool.query(`DROP TABLE ${tableName}; DROP TABLE IF EXISTS ${tableName}_user`)
     })
   })
 
@@ -600,14 +616,16 @@ describe('a leaked store gives no usable ID and nothing of the data', () => {
     test('every row', async () => {
       const tableName = unique()
       const store = new MysqlStore({ pool, schema: { tableName } })
-      await leak(store, async () => {
+      const dump = async (): Promise<string> => {
         const results = await Promise.all(
           [tableName, `${tableName}_user`].map((table) => pool.promise().query(`SELECT * FROM ${table}`)),
         )
         return JSON.stringify(results.map(([rows]) => rows))
+      }
+      await leak(store, dump, async () => {
+        await store.close()
+        await pool.promise().query(`DROP TABLE IF EXISTS ${tableName}, ${tableName}_user`)
       })
-      await store.close()
-      await pool.promise().query(`DROP TABLE IF EXISTS ${tableName}, ${tableName}_user`)
     })
   })
 })
