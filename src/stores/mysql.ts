@@ -8,16 +8,32 @@ import {
   type SessionRecord,
   type WriteCondition,
 } from '../record-store'
+import { surviveLostConnections } from './lost-connections'
 import { Pruning } from './pruning'
 
 export interface MysqlStoreOptions {
   /** A pool or connection of `mysql2`, with callbacks or promises. It stays yours to end. */
   pool?: object | undefined
-  /** In place of `pool`: where to connect, as the settings of a mysql2 pool. The store ends what it opens. */
-  connection?: object | undefined
-  /** Makes the table at the first use, when it is missing. Default: `true`. */
+  /** In place of `pool`: where to connect. The store ends what it opens. For what is not named here, make a pool. */
+  host?: string | undefined
+  port?: number | undefined
+  user?: string | undefined
+  password?: string | undefined
+  database?: string | undefined
+  /** Settings of the pool that the store opens, as mysql2 has them. */
+  waitForConnections?: boolean | undefined
+  connectionLimit?: number | undefined
+  maxIdle?: number | undefined
+  idleTimeout?: number | undefined
+  queueLimit?: number | undefined
+  /** Whether `close` ends the connections. Default: those that the store opened. */
+  endConnectionOnClose?: boolean | undefined
+  /** Makes a table at its first use, when it is missing. Default: `true`. */
   createDatabaseTable?: boolean | undefined
-  /** The names of the table and its columns. Default: `sessions` with `session_id`, `expires`, `data`. */
+  /**
+   * The names of the table, be it `database.table`, and of its columns. Default: `sessions` with `session_id`, `expires`,
+   * `data`. The sessions of users are noted in a table with `_user` behind it.
+   */
   schema?:
     | {
         tableName?: string | undefined
@@ -50,39 +66,58 @@ interface Changed {
 
 /** What the store asks of mysql2, in the flavour with promises. */
 interface Connection {
-  query(sql: string, values: unknown[]): Promise<[unknown, unknown]>
+  execute(query: { sql: string; rowsAsArray: false; typeCast: true }, values: unknown[]): Promise<[unknown, unknown]>
   end(): Promise<void>
 }
 
 const CHECK_INTERVAL = 900_000
 /** What a MEDIUMTEXT holds, in bytes; a server that is not strict would cut what is longer. */
 const LONGEST = 16_777_215
+/** The last second that an unsigned INT holds, in the year 2106. */
+const LAST_SECOND = 2 ** 32 - 1
+const LARGEST_PRUNING = 1000
+
+const CONNECTION_SETTINGS = ['host', 'port', 'user', 'password', 'database'] as const
+const POOL_SETTINGS = ['waitForConnections', 'connectionLimit', 'maxIdle', 'idleTimeout', 'queueLimit'] as const
 
 /**
  * Sessions in MySQL 8 or MariaDB 10.6 and later, in the table of express-mysql-session. It keeps ends in whole seconds,
- * so a session lives up to a second longer. The version of a record is the MD5 of its text.
+ * so a session lives up to a second longer. The version of a record is a hash of its text, which the server makes anew to
+ * compare. All statements are prepared: nothing depends on how a server reads quotes.
  */
 export class MysqlStore extends RecordStore {
   readonly #connection: Connection
-  readonly #ownsConnection: boolean
+  readonly #endOnClose: boolean
   readonly #sql: ReturnType<typeof statements>
   readonly #createTable: boolean
   readonly #pruning: Pruning
-  readonly #tables = new Map<string, Promise<unknown>>()
+  /** Tables being made, by the SQL that makes them. */
+  readonly #making = new Map<string, Promise<unknown>>()
+  /** The ID up to which the table was pruned: it has no index by end, and is not gone through anew for each step. */
+  #prunedTo = ''
+  #closing: Promise<void> | undefined
 
   /** @throws SessionError when an option cannot be used, or `mysql2` is to be loaded and is not installed */
   constructor(options: MysqlStoreOptions) {
     super()
-    const { pool, connection, createDatabaseTable = true, schema = {}, expiration = DEFAULT_TTL } = options ?? {}
+    if ((options as { disableTouch?: unknown } | undefined)?.disableTouch) {
+      throw invalid('option disableTouch is not supported; give the middleware the option touchAfter: Infinity')
+    }
+    const { pool, schema = {}, expiration = DEFAULT_TTL, createDatabaseTable = true, serializer } = options ?? {}
     const { clearExpired = true, checkExpirationInterval = CHECK_INTERVAL, errorLog = console.error } = options ?? {}
-    if (!pool && !connection) throw invalid('needs the option pool or connection')
-    if (!(expiration > 0)) throw invalid('option expiration must be a positive number of ms')
-    this.#connection = pool ? withPromises(pool) : openPool(connection as object)
-    this.#ownsConnection = !pool
+    if (!isPositive(expiration)) throw invalid('option expiration must be a positive number of ms')
+    if (!isPositive(checkExpirationInterval)) {
+      throw invalid('option checkExpirationInterval must be a positive number of ms; clearExpired: false is for never')
+    }
+    this.#sql = statements(schema)
+    this.#connection = pool ? withPromises(pool) : openPool(options ?? {})
+    surviveLostConnections(pool ?? this.#connection, (error) =>
+      errorLog('sessile/mysql: a connection was lost:', error),
+    )
+    this.#endOnClose = options.endConnectionOnClose ?? !pool
     this.ttl = expiration
-    if (options.serializer) this.serializer = options.serializer
+    if (serializer) this.serializer = serializer
     this.#createTable = createDatabaseTable
-    this.#sql = statements(schema.tableName ?? 'sessions', schema.columnNames ?? {})
     const report = (error: unknown): void => errorLog('sessile/mysql: expired sessions could not be deleted:', error)
     this.#pruning = new Pruning((limit) => this.prune(limit), clearExpired ? checkExpirationInterval : 0, report)
   }
@@ -93,18 +128,22 @@ export class MysqlStore extends RecordStore {
   }
 
   async write(id: string, text: string, expires: number, condition: WriteCondition): Promise<string | null> {
-    if (Buffer.byteLength(text) > LONGEST) {
-      throw new RangeError(`session ${id} has ${Buffer.byteLength(text)} bytes, and the column holds ${LONGEST}`)
-    }
+    const bytes = Buffer.byteLength(text)
+    if (bytes > LONGEST) throw new RangeError(`session ${id} has ${bytes} bytes, and the column holds ${LONGEST}`)
     const end = seconds(expires)
     const written = await (condition === 'always'
-      ? this.#change(this.#sql.writeAlways, [id, end, text])
+      ? this.#overwrite(id, end, text)
       : condition === 'absent'
         ? this.#insert(id, end, text)
         : condition === 'present'
           ? this.#change(this.#sql.writePresent, [text, end, id, now()])
           : this.#change(this.#sql.writeVersion, [text, end, id, now(), condition.version]))
-    return written ? createHash('md5').update(text).digest('hex') : null
+    return written ? createHash('sha256').update(text).digest('hex') : null
+  }
+
+  async #overwrite(id: string, end: number, text: string): Promise<boolean> {
+    await this.#query(this.#sql.writeAlways, [id, end, text])
+    return true
   }
 
   /** Inserts, or takes the place of an expired record. */
@@ -112,7 +151,7 @@ export class MysqlStore extends RecordStore {
     try {
       return await this.#change(this.#sql.insert, [id, end, text])
     } catch (error) {
-      if ((error as { code?: string }).code !== 'ER_DUP_ENTRY') throw error
+      if (codeOf(error) !== 'ER_DUP_ENTRY') throw error
       return this.#change(this.#sql.writeExpired, [text, end, id, now()])
     }
   }
@@ -127,14 +166,31 @@ export class MysqlStore extends RecordStore {
   }
 
   async scan(cursor: string | null, limit: number): Promise<RecordPage> {
-    const rows = await this.#rows(this.#sql.scan, [cursor ?? '', now(), limit])
+    const rows = await this.#rows(this.#sql.scan(limit), [cursor ?? '', now()])
     return { records: rows.map(toRecord), cursor: rows.length < limit ? null : (rows.at(-1) as Row).id }
   }
 
+  /**
+   * Looks for expired records first, which locks none, and deletes by ID, which locks no others; so several processes may
+   * do it at a time. The list of IDs is filled up with the last one, for the statement to stay the same.
+   */
   override async prune(limit: number): Promise<number> {
-    const [{ affectedRows }] = (await this.#query(this.#sql.prune, [now(), limit])) as unknown as [Changed]
-    if (affectedRows < limit && this.#tables.has(this.#sql.createUserTable)) await this.#query(this.#sql.pruneUsers, [])
-    return affectedRows
+    const most = Math.min(limit, LARGEST_PRUNING)
+    const ids = (await this.#rows(this.#sql.ended(most), [this.#prunedTo, now()])).map(({ id }) => id)
+    const last = ids.at(-1) ?? ''
+    this.#prunedTo = ids.length < most ? '' : last
+    const list = [...ids, ...Array<string>(most - ids.length).fill(last)]
+    const pruned = ids.length ? (await this.#query<Changed>(this.#sql.prune(most), [now(), ...list])).affectedRows : 0
+    if (ids.length < most) await this.#pruneUsers()
+    return pruned
+  }
+
+  async #pruneUsers(): Promise<void> {
+    try {
+      await this.#execute(this.#sql.pruneUsers, [now()])
+    } catch (error) {
+      if (!isTableMissing(error)) throw error
+    }
   }
 
   override async removeAll(): Promise<void> {
@@ -142,60 +198,83 @@ export class MysqlStore extends RecordStore {
   }
 
   override async count(): Promise<number> {
-    const [row] = await this.#rows(this.#sql.count, [now()])
-    return Number((row as unknown as { count: number }).count)
+    const [row] = await this.#query<[{ count: number }]>(this.#sql.count, [now()])
+    return Number(row.count)
   }
 
-  override async link(user: string, id: string): Promise<void> {
-    await this.#made(this.#sql.createUserTable)
-    await this.#query(this.#sql.link, [user, id])
+  override async link(user: string, id: string, expires: number): Promise<void> {
+    await this.#queryUsers(this.#sql.link, [user, id, seconds(expires)])
   }
 
   override async unlink(user: string, id: string): Promise<void> {
-    await this.#made(this.#sql.createUserTable)
-    await this.#query(this.#sql.unlink, [user, id])
+    await this.#queryUsers(this.#sql.unlink, [user, id])
   }
 
   override async linked(user: string): Promise<string[]> {
-    await this.#made(this.#sql.createUserTable)
-    return (await this.#rows(this.#sql.linked, [user])).map(({ id }) => id)
+    const rows = await this.#queryUsers<{ id: string; gone: number }[]>(this.#sql.linked, [now(), user])
+    if (rows.some(({ gone }) => gone)) await this.#query(this.#sql.unlinkGone, [now(), user])
+    return rows.filter(({ gone }) => !gone).map(({ id }) => id)
   }
 
-  override async close(): Promise<void> {
-    await this.#pruning.stop()
-    if (this.#ownsConnection) await this.#connection.end()
+  override close(): Promise<void> {
+    return (this.#closing ??= this.#pruning.stop().then(() => (this.#endOnClose ? this.#connection.end() : undefined)))
   }
 
-  async #rows(sql: string, values: unknown[]): Promise<Row[]> {
-    return (await this.#query(sql, values))[0] as Row[]
+  #rows(sql: string, values: unknown[]): Promise<Row[]> {
+    return this.#query<Row[]>(sql, values)
   }
 
   /** Whether a row was met; a client without the flag FOUND_ROWS counts only those that got other values. */
   async #change(sql: string, values: unknown[]): Promise<boolean> {
-    const [{ affectedRows, info }] = (await this.#query(sql, values)) as unknown as [Changed]
+    const { affectedRows, info } = await this.#query<Changed>(sql, values)
     return affectedRows > 0 || Number(/matched: (\d+)/.exec(info ?? '')?.[1]) > 0
   }
 
-  async #query(sql: string, values: unknown[]): Promise<[unknown, unknown]> {
-    if (this.#createTable) await this.#made(this.#sql.createTable)
-    this.#pruning.start()
-    return this.#connection.query(sql, values)
+  #queryUsers<T>(sql: string, values: unknown[]): Promise<T> {
+    return this.#query<T>(sql, values, [this.#sql.createUserTable, this.#sql.createTable])
   }
 
-  /** All callers share one attempt to make a table, and after a failure the next one tries again. */
-  #made(sql: string): Promise<unknown> {
-    let made = this.#tables.get(sql)
-    if (!made) {
-      made = this.#connection.query(sql, [])
-      this.#tables.set(sql, made)
-      made.catch(() => this.#tables.delete(sql))
+  /** Looks for no table beforehand: this user may have no right to more than the rows of one that is there. */
+  async #query<T>(sql: string, values: unknown[], creations = [this.#sql.createTable]): Promise<T> {
+    this.#pruning.start()
+    for (const creation of creations) {
+      try {
+        return (await this.#execute(sql, values)) as T
+      } catch (error) {
+        if (!isTableMissing(error)) throw error
+        if (!this.#createTable) throw missing(creations, error)
+        await this.#made(creation)
+      }
     }
-    return made
+    return (await this.#execute(sql, values)) as T
+  }
+
+  /** All callers share one attempt, and after a failure the next one tries again. */
+  #made(creation: string): Promise<unknown> {
+    let making = this.#making.get(creation)
+    if (!making) {
+      making = this.#execute(creation, []).finally(() => this.#making.delete(creation))
+      this.#making.set(creation, making)
+    }
+    return making
+  }
+
+  /** Rows come as objects, whatever the pool is set to for its other users. */
+  async #execute(sql: string, values: unknown[]): Promise<unknown> {
+    return (await this.#connection.execute({ sql, rowsAsArray: false, typeCast: true }, values))[0]
   }
 }
 
 function toRecord({ id, text, expires, version }: Row): SessionRecord & { id: string } {
   return { id, text, expires: expires * 1000, version }
+}
+
+function codeOf(error: unknown): string | undefined {
+  return (error as { code?: string }).code
+}
+
+function isTableMissing(error: unknown): boolean {
+  return codeOf(error) === 'ER_NO_SUCH_TABLE'
 }
 
 function now(): number {
@@ -204,64 +283,103 @@ function now(): number {
 
 /** Rounded up, so that nothing ends early. */
 function seconds(expires: number): number {
-  return Math.max(0, Math.ceil(expires / 1000))
+  return Math.min(Math.max(0, Math.ceil(expires / 1000)), LAST_SECOND)
 }
 
-function statements(tableName: string, names: { session_id?: string; expires?: string; data?: string }) {
-  const quoted = (name: string): string => '`' + name.replaceAll('`', '``') + '`'
-  const table = quoted(tableName)
-  const userTable = quoted(`${tableName}_user`)
-  const id = quoted(names.session_id ?? 'session_id')
-  const expires = quoted(names.expires ?? 'expires')
-  const data = quoted(names.data ?? 'data')
-  const columns = `${id} AS id, ${data} AS text, ${expires} AS expires, MD5(${data}) AS version`
+/**
+ * A link outlasts its own `expires` as long as its session is there; before that it may be one whose session is still to
+ * be written. Users are kept as bytes, as the collations of text take `ada` and `ada ` for one.
+ */
+function statements({ tableName = 'sessions', columnNames = {} }: NonNullable<MysqlStoreOptions['schema']>) {
+  const quoted = (name: string): string => {
+    if (typeof name === 'string' && name !== '') return '`' + name.replaceAll('`', '``') + '`'
+    throw invalid('option schema must have names that are strings and not empty')
+  }
+  const inDatabase = (name: string): string => name.split('.').map(quoted).join('.')
+  const table = inDatabase(tableName)
+  const userTable = inDatabase(`${tableName}_user`)
+  for (const name of Object.keys(columnNames)) {
+    if (!['session_id', 'expires', 'data'].includes(name)) {
+      throw invalid(`option schema.columnNames has session_id, expires and data, and no ${name}`)
+    }
+  }
+  const id = quoted(columnNames.session_id ?? 'session_id')
+  const expires = quoted(columnNames.expires ?? 'expires')
+  const data = quoted(columnNames.data ?? 'data')
+  const text = `CONVERT(${data} USING utf8mb4)`
+  const version = `SHA2(${text}, 256)`
+  const columns = `${id} AS id, ${text} AS text, ${expires} AS expires, ${version} AS version`
   const insert = `INSERT INTO ${table} (${id}, ${expires}, ${data}) VALUES (?, ?, ?)`
   const update = `UPDATE ${table} SET ${data} = ?, ${expires} = ? WHERE ${id} = ?`
+  const gone = `expires <= ? AND NOT EXISTS (SELECT 1 FROM ${table} s WHERE s.${id} = ${userTable}.session_id)`
+  const idType = 'varchar(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL'
   return {
     read: `SELECT ${columns} FROM ${table} WHERE ${id} = ? AND ${expires} > ?`,
     insert,
     writeAlways: `${insert} ON DUPLICATE KEY UPDATE ${expires} = VALUES(${expires}), ${data} = VALUES(${data})`,
     writeExpired: `${update} AND ${expires} <= ?`,
     writePresent: `${update} AND ${expires} > ?`,
-    writeVersion: `${update} AND ${expires} > ? AND MD5(${data}) = ?`,
+    writeVersion: `${update} AND ${expires} > ? AND ${version} = ?`,
     renew: `UPDATE ${table} SET ${expires} = ? WHERE ${id} = ? AND ${expires} > ?`,
     remove: `DELETE FROM ${table} WHERE ${id} = ? AND ${expires} > ?`,
-    scan: `SELECT ${columns} FROM ${table} WHERE ${id} > ? AND ${expires} > ? ORDER BY ${id} LIMIT ?`,
-    prune: `DELETE FROM ${table} WHERE ${expires} <= ? LIMIT ?`,
+    scan: (limit: number) =>
+      `SELECT ${columns} FROM ${table} WHERE ${id} > ? AND ${expires} > ? ORDER BY ${id} LIMIT ${limit}`,
+    ended: (limit: number) =>
+      `SELECT ${id} AS id FROM ${table} WHERE ${id} > ? AND ${expires} <= ? ORDER BY ${id} LIMIT ${limit}`,
+    prune: (count: number) =>
+      `DELETE FROM ${table} WHERE ${expires} <= ? AND ${id} IN (${Array(count).fill('?').join()})`,
     removeAll: `DELETE FROM ${table}`,
     count: `SELECT count(*) AS count FROM ${table} WHERE ${expires} > ?`,
-    link: `INSERT IGNORE INTO ${userTable} (user_id, session_id) VALUES (?, ?)`,
+    link: `INSERT INTO ${userTable} (user_id, session_id, expires) VALUES (?, ?, ?)
+      ON DUPLICATE KEY UPDATE expires = GREATEST(expires, VALUES(expires))`,
     unlink: `DELETE FROM ${userTable} WHERE user_id = ? AND session_id = ?`,
-    linked: `SELECT session_id AS id FROM ${userTable} WHERE user_id = ?`,
-    pruneUsers: `DELETE u FROM ${userTable} u LEFT JOIN ${table} s ON s.${id} = u.session_id WHERE s.${id} IS NULL`,
+    linked: `SELECT session_id AS id, ${gone} AS gone FROM ${userTable} WHERE user_id = ?`,
+    unlinkGone: `DELETE FROM ${userTable} WHERE ${gone} AND user_id = ?`,
+    pruneUsers: `DELETE FROM ${userTable} WHERE ${gone} LIMIT ${LARGEST_PRUNING}`,
     createTable: `CREATE TABLE IF NOT EXISTS ${table} (
-        ${id} varchar(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
-        ${expires} int(11) unsigned NOT NULL,
-        ${data} mediumtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
-        PRIMARY KEY (${id})
-      ) ENGINE=InnoDB`,
+  ${id} ${idType},
+  ${expires} int(11) unsigned NOT NULL,
+  ${data} mediumtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
+  PRIMARY KEY (${id})
+) ENGINE=InnoDB;`,
     createUserTable: `CREATE TABLE IF NOT EXISTS ${userTable} (
-        user_id varchar(191) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
-        session_id varchar(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
-        PRIMARY KEY (user_id, session_id)
-      ) ENGINE=InnoDB`,
+  user_id varbinary(767) NOT NULL,
+  session_id ${idType},
+  expires int unsigned NOT NULL,
+  PRIMARY KEY (user_id, session_id),
+  KEY (expires)
+) ENGINE=InnoDB;`,
   }
 }
 
 function withPromises(pool: object): Connection {
   const given = pool as Partial<Connection> & { promise?: () => Connection }
-  if (typeof given.promise === 'function') return given.promise()
-  if (typeof given.query === 'function') return given as Connection
-  throw invalid('option pool must be a pool or a connection of mysql2')
+  if (typeof given.execute !== 'function') throw invalid('option pool must be a pool or a connection of mysql2')
+  return typeof given.promise === 'function' ? given.promise() : (given as Connection)
 }
 
-function openPool(settings: object): Connection {
+function openPool(options: MysqlStoreOptions): Connection {
+  if (!CONNECTION_SETTINGS.some((name) => options[name] !== undefined)) {
+    throw invalid('needs the option pool, or where to connect: host, port, user, password, database')
+  }
+  const settings: Record<string, unknown> = {}
+  for (const name of [...CONNECTION_SETTINGS, ...POOL_SETTINGS]) {
+    if (options[name] !== undefined) settings[name] = options[name]
+  }
   try {
     // eslint-disable-next-line @typescript-eslint/no-require-imports -- loaded only by those who use it
     return (require('mysql2/promise') as { createPool(settings: object): Connection }).createPool(settings)
   } catch (cause) {
-    throw invalid('needs the package mysql2 for the option connection: npm install mysql2', cause)
+    throw invalid('needs the package mysql2 to connect: npm install mysql2', cause)
   }
+}
+
+function isPositive(value: unknown): boolean {
+  return typeof value === 'number' && value > 0
+}
+
+function missing(creations: string[], cause: unknown): SessionError {
+  return invalid(`a table is missing; set the option createDatabaseTable, or run:\n${creations.join('\n')}`, cause)
 }
 
 function invalid(what: string, cause?: unknown): SessionError {
