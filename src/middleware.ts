@@ -239,7 +239,7 @@ function settle(options: ResolvedOptions): Settings {
   const events = new SessionEvents()
   const watch = options.hints ? new Hints() : undefined
   if (given instanceof MemoryStore) watch?.memoryStore()
-  const store = options.hashIds || options.encryption ? sealed(given, options) : given
+  const store = options.hashIds || options.encryption !== undefined ? sealed(given, options) : given
   const records = isRecordStore(store) ? store : undefined
   const ownSigner = options.secrets && new Signer(options.secrets)
   if (options.renewalTimeout > 0) demandRecords(store, 'renewalTimeout')

@@ -234,6 +234,9 @@ export function resolveOptions(given: SessionOptions | Secret | undefined): Reso
   if (typeof options !== 'object') throw new TypeError('session() takes a secret or an object of options')
   check(options, CHECKS, '')
   const { genid, unset, resave, saveUninitialized } = options
+  if ('encryption' in options && (options.encryption ?? undefined) === undefined) {
+    throw new TypeError('encryption option is undefined, and nothing would be encrypted; leave it out if that is meant')
+  }
   if (genid && typeof genid !== 'function') throw new TypeError('genid option must be a function')
   if (resave === undefined) deprecate('undefined resave option; provide resave option')
   if (saveUninitialized === undefined) {

@@ -163,7 +163,8 @@ export class Visit implements SessionOwner, EndOfResponse {
     const renewTo = settings.renewsOnRead ? Date.now() + (this.cookieOptions.maxAge ?? settings.ttl) : undefined
     if (settings.onInvalidRecord === 'error') return this.#access.load(id, renewTo)
     const replace = (error: unknown): null => {
-      if ((error as SessionError).code !== 'ERR_SESSION_INVALID_RECORD') throw error
+      const { code } = error as SessionError
+      if (code !== 'ERR_SESSION_INVALID_RECORD' && code !== 'ERR_SESSION_SEALED') throw error
       settings.events.emit('invalid', { id, error })
       return null
     }

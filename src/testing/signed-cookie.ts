@@ -18,7 +18,10 @@ export interface SignedCookieOptions {
   maxAge?: number
 }
 
-/** Stores a session with this data and returns the `Cookie` header that brings it: a login in one call. */
+/**
+ * Stores a session with this data and returns the `Cookie` header that brings it: a login in one call. For apps without
+ * `hashIds` and `encryption`, which look for their sessions elsewhere.
+ */
 export async function signedCookie(options: SignedCookieOptions): Promise<string> {
   const { store, secret, data, name = 'connect.sid', maxAge = 3_600_000 } = options
   const id = uid.sync(24)

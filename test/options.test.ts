@@ -1,0 +1,261 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { once } from 'node:events'
+import express from 'express'
+import request from 'supertest'
+import { describe, expect, test, vi } from 'vitest'
+import session from '../src'
+
+const secret = 'a secret that is long enough for these tests'
+const plain = { secret, resave: false, saveUninitialized: false, hints: false }
+type Data = Record<string, unknown>
+const dataOf = (req: express.Request): Data => req.session as unknown as Data
+
+async function warningFrom(make: () => unknown): Promise<string> {
+  const warned = once(process, 'warning') as Promise<[Error]>
+  make()
+  return (await warned)[0].message
+}
+
+describe('what cannot be used is refused when the middleware is made', () => {
+  test.each<[string, object, RegExp]>([
+    ['genid', { genid: 'x' }, /^genid option must be a function$/],
+    ['unset', { unset: 'never' }, /^unset option must be "destroy" or "keep"$/],
+    ['an empty list of secrets', { secret: [] }, /^secret option array must contain one or more strings$/],
+    ['an empty secret in a list', { secret: ['', secret] }, /secret option must be a string, a Buffer/],
+    ['resave', { resave: 'false' }, /resave option must be true or false; it is "false"/],
+    ['name', { name: '' }, /name option must be a string that is not empty/],
+    ['a name that no cookie can have', { name: 'a b' }, /the session cookie cannot be set: .*name is invalid/],
+    ['cookie.maxAge', { cookie: { maxAge: '1h' } }, /cookie.maxAge option must be a number of ms; it is "1h"/],
+    ['cookie.domain', { cookie: { domain: 'a b;' } }, /the session cookie cannot be set: .*domain is invalid/],
+    ['cookie.sameSite', { cookie: { sameSite: 'sometimes' } }, /cookie.sameSite option must be true, false, "lax"/],
+    ['__Secure- without secure', { name: '__Secure-sid' }, /needs the option cookie.secure/],
+    [
+      '__Host- with a domain',
+      { name: '__Host-sid', cookie: { secure: true, domain: 'a.test' } },
+      /must have the cookie.path '\/' and no cookie.domain/,
+    ],
+    ['store', { store: {} }, /store option must be a session store, with the methods get, set and destroy/],
+    ['timeout', { timeout: -1 }, /timeout option must be a number of ms, not below 0/],
+    ['onSaveError', { onSaveError: 'retry' }, /onSaveError option must be one of "respond", "error", "disconnect"/],
+    ['encryption', { encryption: 'short' }, /encryption option/],
+    ['an empty encryption', { encryption: '' }, /encryption option/],
+    ['encryption by a variable that is not set', { encryption: undefined }, /encryption option is undefined/],
+  ])('%s', (_name, options, message) => {
+    expect(() => session({ ...plain, ...options })).toThrow(message)
+  })
+
+  test('an unknown option gives a warning with the nearest known one', async () => {
+    expect(await warningFrom(() => session({ ...plain, saveUnitialized: true } as object))).toBe(
+      'session() has no option saveUnitialized; did you mean saveUninitialized?',
+    )
+  })
+
+  test('sameSite none without secure, and weak secrets, give warnings', async () => {
+    expect(await warningFrom(() => session({ ...plain, cookie: { sameSite: 'none' } }))).toContain(
+      'browsers refuse such a cookie',
+    )
+    expect(await warningFrom(() => session('keyboard cat'))).toContain('well-known example')
+  })
+})
+
+describe('the small things', () => {
+  test('the short form stores nothing that did not change', async () => {
+    const store = new session.MemoryStore()
+    const set = vi.spyOn(store, 'set')
+    const app = express().use(session(secret))
+    app.get('/', (req, res) => void res.send(req.sessionID))
+    const { headers } = await request(app).get('/')
+    expect(headers['set-cookie']).toBeUndefined()
+    expect(set).not.toHaveBeenCalled()
+  })
+
+  test('genid may return a promise; an ID that exists is never given to another visitor', async () => {
+    const app = express().use(session({ ...plain, genid: () => Promise.resolve('always-the-same') }))
+    app.get('/', (req, res) => {
+      dataOf(req)['owner'] ??= req.query['owner']
+      res.send(dataOf(req)['owner'])
+    })
+    app.use(
+      ((error: { code?: string }, _req, res, _next) =>
+        void res.status(500).send(error.code)) as express.ErrorRequestHandler,
+    )
+    await request(app).get('/?owner=ada').expect(200, 'ada')
+    const second = await request(app).get('/?owner=eve').expect(500, 'ERR_SESSION_ID_TAKEN')
+    expect(second.headers['set-cookie']).toBeUndefined()
+  })
+
+  test('skip: requests without a session', async () => {
+    const app = express().use(session({ ...plain, skip: (req) => req.path === '/health' }))
+    app.use((req, res) => void res.send(String('session' in req)))
+    await request(app).get('/health').expect('false')
+    await request(app).get('/').expect('true')
+  })
+
+  test('transport: the ID travels in a header, and no cookie is set', async () => {
+    const transport: session.Transport = {
+      read: (req) => req.get('x-session'),
+      write: (_req, res, id) => void res.setHeader('x-session', id),
+    }
+    const app = express().use(session({ resave: false, saveUninitialized: false, transport }))
+    app.get('/', (req, res) => {
+      dataOf(req)['views'] = Number(dataOf(req)['views'] ?? 0) + 1
+      res.json(dataOf(req)['views'])
+    })
+    const { headers } = await request(app).get('/').expect('1')
+    expect(headers['set-cookie']).toBeUndefined()
+    await request(app)
+      .get('/')
+      .set('x-session', headers['x-session'] as string)
+      .expect('2')
+  })
+
+  test('property: two sessions in one app on one store', async () => {
+    const store = new session.MemoryStore()
+    const app = express()
+    app.use(
+      session({ ...plain, store, name: 'user' }),
+      session({ ...plain, store, name: 'admin', property: 'adminSession' }),
+    )
+    app.get('/', (req, res) => {
+      const admin = (req as unknown as { adminSession: Data }).adminSession
+      dataOf(req)['n'] = Number(dataOf(req)['n'] ?? 0) + 1
+      admin['n'] = Number(admin['n'] ?? 10) + 1
+      res.json([
+        dataOf(req)['n'],
+        admin['n'],
+        req.sessionID === (req as unknown as { adminSessionID: string }).adminSessionID,
+      ])
+    })
+    const agent = request.agent(app)
+    await agent.get('/').expect('[1,11,false]')
+    await agent.get('/').expect('[2,12,false]')
+  })
+
+  test('AsyncLocalStorage survives a store that calls back from elsewhere', async () => {
+    const storage = new AsyncLocalStorage<string>()
+    const waiting: (() => void)[] = []
+    setInterval(() => waiting.splice(0).forEach((call) => call()), 1).unref()
+    class PoolStore extends session.MemoryStore {
+      override get(...[id, callback]: Parameters<session.MemoryStore['get']>): never {
+        return void waiting.push(() => void super.get(id, callback as never)) as never
+      }
+    }
+    const app = express()
+    app.use((_req, _res, next) => storage.run('this request', next))
+    app.use(session({ ...plain, store: new PoolStore() }))
+    app.get('/', (req, res) => {
+      dataOf(req)['seen'] = true
+      res.send(String(storage.getStore()))
+    })
+    const agent = request.agent(app)
+    await agent.get('/').expect('this request')
+    await agent.get('/').expect('this request')
+  })
+
+  test.each([
+    ['error', 500],
+    ['disconnect', 0],
+    ['respond', 200],
+  ] as const)('onSaveError: %s', async (onSaveError, status) => {
+    class Failing extends session.Store {
+      get(_id: string, callback: (error: unknown) => void) {
+        callback(null)
+      }
+      set(_id: string, _data: unknown, callback?: (error?: unknown) => void) {
+        setImmediate(() => callback?.(new Error('the disk is full')))
+      }
+      destroy(_id: string, callback?: (error?: unknown) => void) {
+        callback?.()
+      }
+    }
+    const told: string[] = []
+    const app = express().use(session({ ...plain, store: new Failing(), onSaveError }))
+    app.get('/', (req, res) => {
+      dataOf(req)['a'] = 1
+      res.send('done')
+    })
+    app.use(((error: Error, _req, res, _next) => {
+      told.push(error.message)
+      if (!res.headersSent) res.status(500).send('failed')
+    }) as express.ErrorRequestHandler)
+    const answered = await request(app)
+      .get('/')
+      .then(
+        ({ status }) => status,
+        () => 0,
+      )
+    expect(answered).toBe(status)
+    await new Promise((resolve) => setImmediate(resolve))
+    if (status !== 0) expect(told).toEqual(['the disk is full'])
+  })
+
+  test('a value that cannot be stored: a 500 that names the key, and the connection lives', async () => {
+    const app = express().use(session(plain))
+    app.get('/bad', (req, res) => {
+      const cart: { items: unknown[] } = { items: [1, 10n] }
+      dataOf(req)['cart'] = cart
+      res.send('never')
+    })
+    app.get('/circle', (req, res) => {
+      const a: Data = {}
+      a['self'] = a
+      dataOf(req)['a'] = a
+      res.send('never')
+    })
+    app.get('/good', (_req, res) => void res.send('good'))
+    app.use(
+      ((error: Error, _req, res, _next) => void res.status(500).send(error.message)) as express.ErrorRequestHandler,
+    )
+    await request(app)
+      .get('/bad')
+      .expect(500, /^req\.session\.cart\.items\[1\] cannot be stored: /)
+    await request(app)
+      .get('/circle')
+      .expect(500, /^req\.session\.a\.self cannot be stored: /)
+    await request(app).get('/good').expect(200)
+  })
+
+  test('touchAfter: the expiry is renewed at most so often', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] })
+    const store = new session.MemoryStore()
+    const renew = vi.spyOn(store, 'renew')
+    const app = express().use(session({ ...plain, store, cookie: { maxAge: 3_600_000 }, touchAfter: 60_000 }))
+    app.get('/login', (req, res) => {
+      dataOf(req)['a'] = 1
+      res.send('in')
+    })
+    app.get('/', (req, res) => void res.send(String(dataOf(req)['a'])))
+    const agent = request.agent(app)
+    await agent.get('/login')
+    vi.setSystemTime(Date.now() + 30_000)
+    await agent.get('/')
+    expect(renew).not.toHaveBeenCalled()
+    vi.setSystemTime(Date.now() + 40_000)
+    await agent.get('/')
+    expect(renew).toHaveBeenCalledTimes(1)
+    vi.useRealTimers()
+  })
+
+  test('timeout and onLoadError: a store that does not answer costs a request no more than that', async () => {
+    class Silent extends session.MemoryStore {
+      override get(): never {
+        return undefined as never
+      }
+    }
+    const cookie = `connect.sid=${encodeURIComponent(`s:${(await import('cookie-signature')).sign('id', secret)}`)}`
+    const make = (options: session.SessionOptions): express.Express => {
+      const app = express().use(session({ ...plain, store: new Silent(), timeout: 20, ...options }))
+      app.get('/', (req, res) => void res.send(String(req.session === undefined)))
+      app.use(
+        ((error: { code?: string }, _req, res, _next) =>
+          void res.status(503).send(error.code)) as express.ErrorRequestHandler,
+      )
+      return app
+    }
+    await request(make({})).get('/').set('Cookie', cookie).expect(503, 'ERR_SESSION_STORE_TIMEOUT')
+    await request(make({ onLoadError: 'skip' }))
+      .get('/')
+      .set('Cookie', cookie)
+      .expect(200, 'true')
+  })
+})
