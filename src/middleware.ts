@@ -7,6 +7,7 @@ import type session from './index'
 import { readSessionId, Signer, type PresentedId } from './cookie-header'
 import { SessionEvents } from './events'
 import { flashOver } from './flash'
+import { leaveHiddenClasses } from './hidden-classes'
 import { Hints } from './hints'
 import { hasLifetimes, type Lifetimes } from './lifetimes'
 import { isPromise } from './maybe-promise'
@@ -72,6 +73,7 @@ export function createSessions(options?: SessionOptions | Secret): Sessions {
       return skipped('the path is not below the cookie path', next)
     }
     watch?.pathMatched()
+    leaveHiddenClasses(req, res)
     const visit = visitFor(settings, req, res, next, cookieOptions)
     if (!visit) return next(new Error('secret option required for sessions'))
 
