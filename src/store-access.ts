@@ -79,7 +79,13 @@ const MAX_BACKOFF = 50
 /** How the JSON text of a record begins that only says where its session went. */
 const MOVED = '{"cookie":{"sessile":{"movedTo":'
 
-function movedIn(notes: SessionNotes | undefined): { movedTo: string; movedAt: number } | undefined {
+/** Where a session went: its new ID, sealed with the old one, and when that was, in ms since the epoch. */
+export interface Moved {
+  readonly movedTo: string
+  readonly movedAt: number
+}
+
+function movedIn(notes: SessionNotes | undefined): Moved | undefined {
   return notes?.movedTo === undefined ? undefined : { movedTo: notes.movedTo, movedAt: notes.movedAt ?? 0 }
 }
 
@@ -175,17 +181,42 @@ export class RecordAccess implements StoreAccess {
     return this.#store.serializer.parse((stored.record as SessionRecord).text) as SessionData
   }
 
-  /** Leaves word under an ID that its session goes on under another one; false when somebody was faster. */
-  move(id: string, newId: string, from: Stored): MaybePromise<boolean> {
+  /**
+   * Has a session go on under a new ID: it is stored there, and word is left under the old one. What others change
+   * meanwhile comes along. Of several that do this at the same time one wins, and the others learn where the session is
+   * now; `null` when it is gone.
+   */
+  async rename(oldId: string, renamed: Session, from: Stored): Promise<Saved | Moved | null> {
+    const { serializer } = this.#store
+    let known = from
+    let saved = await this.save(renamed, serializeData(renamed, serializer), null)
+    for (let tries = 1; !(await this.#leaveWord(oldId, renamed.id, known)); tries++) {
+      const theirs = await this.load(oldId)
+      const moved = theirs && this.noteOfMove(theirs)
+      if (!theirs || moved || tries === MAX_TRIES) {
+        await this.destroy(renamed.id)
+        if (theirs && !moved) throw conflict(oldId)
+        return moved ?? null
+      }
+      this.merge(renamed, known, theirs)
+      saved = await this.save(renamed, serializeData(renamed, serializer), saved.stored)
+      known = theirs
+    }
+    return saved
+  }
+
+  /** False when somebody was faster. */
+  #leaveWord(id: string, newId: string, from: Stored): MaybePromise<boolean> {
     const { expires, version } = from.record as SessionRecord
     const text = this.#store.serializer.stringify({
       cookie: { sessile: { movedTo: sealId(newId, id), movedAt: Date.now() } },
     })
-    return afterwards(this.#store.write(id, text, expires, { version }), (written) => written !== null)
+    const written = this.#store.write(id, text, expires, { version })
+    return afterwards(withTimeout(written, 'write', this.#settings.timeout), (newVersion) => newVersion !== null)
   }
 
-  /** The word that `move` left. */
-  noteOfMove(stored: Stored): { movedTo: string; movedAt: number } | undefined {
+  /** The word that a rename left. */
+  noteOfMove(stored: Stored): Moved | undefined {
     if (!stored.data && !stored.record?.text.startsWith(MOVED)) return undefined
     const data = stored.data ?? this.#parsedAnew(stored)
     return movedIn(storedNotes(data.cookie))

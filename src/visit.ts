@@ -2,18 +2,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Request } from 'express'
 import createDebug = require('debug')
 import type session from './index'
-import { dataOf, isSameData, maxAgeIn, serializeData, wholeText, type DataText } from './changes'
-import {
-  Cookie,
-  isSameSettings,
-  notesOf,
-  restoreCookie,
-  setNotes,
-  settingsOf,
-  storedNotes,
-  type CookieSettings,
-  type SessionNotes,
-} from './cookie'
+import { dataOf, maxAgeIn, serializeData, wholeText } from './changes'
+import { Cookie, notesOf, restoreCookie, setNotes, settingsOf, storedNotes, type SessionNotes } from './cookie'
 import { writeSessionCookie, type PresentedId, type Signer } from './cookie-header'
 import { decide, type Decision, type Situation } from './decide'
 import { SessionError, warnOnce } from './errors'
@@ -24,7 +14,8 @@ import type { CookieOptions } from './options'
 import { isSecure } from './request'
 import type { EndOfResponse } from './response-end'
 import { missing, savesItself, Session, type SessionOwner, type SessionRequest } from './session'
-import { RecordAccess, type Saved, type StoreAccess, type Stored } from './store-access'
+import { Snapshot } from './snapshot'
+import { RecordAccess, type Moved, type Saved, type StoreAccess, type Stored } from './store-access'
 import type { UserSessions } from './user-sessions'
 
 const debug = createDebug('express-session')
@@ -36,13 +27,6 @@ export type VisitedRequest = IncomingMessage & SessionRequest & { [key: Property
 
 /** Stands for a session that nobody has looked at. */
 const UNSEEN = Symbol('unseen')
-
-/** What a session was at some time: by its ID, its data and its cookie's settings. */
-interface Snapshot {
-  readonly id: string
-  readonly data: DataText
-  readonly cookie: CookieSettings
-}
 
 /** One request's dealings with its session, from the session ID to the commit. */
 export class Visit implements SessionOwner, EndOfResponse {
@@ -143,7 +127,7 @@ export class Visit implements SessionOwner, EndOfResponse {
   }
 
   /** The session goes on under another ID, which this request may use, too, if it was under way when that happened. */
-  #follow(id: string, { movedTo, movedAt }: { movedTo: string; movedAt: number }): MaybePromise<void> {
+  #follow(id: string, { movedTo, movedAt }: Moved): MaybePromise<void> {
     const { events, onStaleId, renewalGrace } = this.settings
     const newId = openId(movedTo, id)
     if (Date.now() - movedAt <= renewalGrace) {
@@ -274,8 +258,7 @@ export class Visit implements SessionOwner, EndOfResponse {
     const data = stored.data ?? (serializer.parse(record?.text as string) as session.SessionData)
     const restored = restoreSession(this.req, this, id, data, record?.expires)
     const text = record && serializer === JSON ? dataOf(record.text) : undefined
-    this.#original = this.#snapshot(restored, text)
-    this.#saved = this.#original
+    this.#original = this.#saved = text ? new Snapshot(restored, text) : this.#snapshot(restored)
     return restored
   }
 
@@ -284,8 +267,8 @@ export class Visit implements SessionOwner, EndOfResponse {
     return session.id === this.#storedId ? this.#stored : undefined
   }
 
-  #snapshot(session: LiveSession, data = wholeText(serializeData(session, this.settings.serializer))): Snapshot {
-    return { id: session.id, data, cookie: settingsOf(session.cookie) }
+  #snapshot(session: LiveSession): Snapshot {
+    return new Snapshot(session, wholeText(serializeData(session, this.settings.serializer)))
   }
 
   /** Loads the session presented without ever making a new one; false when there is none. */
@@ -312,14 +295,14 @@ export class Visit implements SessionOwner, EndOfResponse {
     const { id } = session
     debug('saving %s', id)
     this.#attachNotes(session)
-    const cookie = settingsOf(session.cookie)
+    const cookieSettings = settingsOf(session.cookie)
     const from = this.#storedOf(session)
     const noted = this.settings.users ? this.#noteUser(session, this.settings.users) : undefined
     const save = (): MaybePromise<Saved> => this.#access.save(session, text, from)
     const saved = afterwards(noted ? noted.then(save) : save(), ({ stored, dataText }: Saved) => {
       this.#stored = stored
       this.#storedId = id
-      this.#saved = { id, data: wholeText(dataText), cookie }
+      this.#saved = new Snapshot(session, wholeText(dataText), cookieSettings)
       this.#notesDue = false
       this.settings.watch?.stored(dataText, id)
       if (from === null && events.wants('created')) events.emit('created', { id })
@@ -411,25 +394,16 @@ export class Visit implements SessionOwner, EndOfResponse {
     const id = genid ? await genid(this.req as unknown as Request) : newId()
     const renewed = new Session(this.req, session, this, id)
     if (this.#notes) this.#notes.renewed = Date.now()
-    let from = this.#storedOf(session)
+    const from = this.#storedOf(session)
     if (from && access instanceof RecordAccess) {
       this.#attachNotes(renewed)
       renewed.touch()
-      let saved = await access.save(renewed, serializeData(renewed, this.settings.serializer), null)
-      while (!(await access.move(oldId, id, from))) {
-        const theirs: Stored | null = await access.load(oldId)
-        const moved = theirs && access.noteOfMove(theirs)
-        if (!theirs || moved) {
-          await access.destroy(id)
-          return moved ? this.#follow(oldId, moved) : this.#beginNew()
-        }
-        access.merge(renewed, from, theirs)
-        saved = await access.save(renewed, serializeData(renewed, this.settings.serializer), saved.stored)
-        from = theirs
-      }
+      const saved = await access.rename(oldId, renewed, from)
+      if (!saved) return this.#beginNew()
+      if ('movedTo' in saved) return this.#follow(oldId, saved)
       this.#stored = saved.stored
       this.#storedId = id
-      this.#saved = { id, data: wholeText(saved.dataText), cookie: settingsOf(renewed.cookie) }
+      this.#saved = new Snapshot(renewed, wholeText(saved.dataText))
       this.#notesDue = false
       const user = this.#notes?.user
       if (users && user !== undefined) {
@@ -466,7 +440,7 @@ export class Visit implements SessionOwner, EndOfResponse {
       return newest
     })
     access.merge(session, from, saved.stored)
-    this.#saved = { id, data: wholeText(saved.dataText), cookie: settingsOf(session.cookie) }
+    this.#saved = new Snapshot(session, wholeText(saved.dataText))
     this.#stored = saved.stored
   }
 
@@ -569,25 +543,16 @@ export class Visit implements SessionOwner, EndOfResponse {
     const unset = session === null || session === undefined
     const data = unset ? '' : (text ?? serializeData(session, settings.serializer))
     const original = this.#original
-    const saved = this.#saved
+    const saved = settings.resave && this.#saved === original ? undefined : this.#saved
     return {
       unset,
       hasId: typeof id === 'string',
       presented: presented !== undefined && presented.id === id,
-      changed: !unset && !(original?.id === session.id && isSameData(original.data, data)),
+      changed: !unset && !original?.hasData(session, data),
       settingsChanged:
-        !unset &&
-        original?.id === session.id &&
-        presented?.id === id &&
-        !isSameSettings(original.cookie, session.cookie),
-      saved:
-        !unset &&
-        saved?.id === session.id &&
-        !(settings.resave && saved === original) &&
-        !this.#notesDue &&
-        isSameData(saved.data, data) &&
-        isSameSettings(saved.cookie, session.cookie),
-      everSaved: saved !== undefined && !(settings.resave && saved === original),
+        !unset && presented?.id === id && original?.isOf(session) === true && !original.hasSettings(session),
+      saved: !unset && !this.#notesDue && saved?.hasData(session, data) === true && saved.hasSettings(session),
+      everSaved: saved !== undefined,
       oldSecret: presented?.oldSecret === true,
       moved: this.#moved,
       expires: !unset && session.cookie.expires != null,
@@ -639,7 +604,7 @@ export class Visit implements SessionOwner, EndOfResponse {
     try {
       if (this.#peek() !== session) return false
       const now = serializeData(session, this.settings.serializer)
-      return now !== text && !(this.#saved?.id === session.id && isSameData(this.#saved.data, now))
+      return now !== text && !this.#saved?.hasData(session, now)
     } catch {
       return true
     }
