@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
-import { SessionError } from '../errors'
+import type session from '../index'
+import { SessionError, warnOnce } from '../errors'
 import {
   DEFAULT_TTL,
   RecordStore,
@@ -17,8 +18,11 @@ export interface RedisStoreOptions {
   client: object
   /** Begins every key. Default: `'sess:'`. */
   prefix?: string | undefined
-  /** Lifetime in seconds of a session whose cookie has no expiry, or a function of the session. Default: 86,400. */
-  ttl?: number | ((session: object) => number) | undefined
+  /**
+   * Lifetime in seconds of a session whose cookie has no expiry; a function of the session decides for every session.
+   * Default: 86,400.
+   */
+  ttl?: number | ((session: session.SessionData) => number) | undefined
   /** How sessions become text. Default: JSON. */
   serializer?: Serializer | undefined
   /** How many keys a step of a scan looks at. Default: 100. */
@@ -30,9 +34,12 @@ export interface RedisStoreOptions {
  * (GETEX); a conditional write is one command, too. No command concerns more than one key.
  */
 export class RedisStore extends RecordStore {
+  /** The index by user ends with the sessions in it. */
+  override readonly linksExpire = true
   readonly #commands: Commands
-  readonly #prefix: string
-  readonly #ttlOf: (session: object) => number
+  readonly #sessions: string
+  readonly #users: string
+  readonly #ttlOf: ((session: session.SessionData) => number) | undefined
   readonly #scanCount: number
   /** Servers before 6.2 do not know GETEX. */
   #hasGetex = true
@@ -40,124 +47,179 @@ export class RedisStore extends RecordStore {
   /** @throws SessionError when an option cannot be used */
   constructor(options: RedisStoreOptions) {
     super()
-    const { client, prefix = 'sess:', ttl = DEFAULT_TTL / 1000, serializer, scanCount = 100 } = options ?? {}
-    this.#commands = commandsOf(client)
-    this.#prefix = prefix
-    this.#scanCount = scanCount
-    if (typeof ttl === 'number') {
-      if (!(ttl > 0)) throw invalid('ttl', 'a positive number of seconds, or a function of the session')
-      this.ttl = ttl * 1000
+    const { client, prefix = 'sess:', ttl = DEFAULT_TTL / 1000, serializer = JSON, scanCount = 100 } = options ?? {}
+    refuseForeign(options ?? {})
+    if (typeof prefix !== 'string') throw invalid('option prefix must be a string')
+    if (typeof ttl !== 'function' && !(Number.isFinite(ttl) && ttl > 0)) {
+      throw invalid('option ttl must be a positive number of seconds, or a function of the session that returns one')
     }
-    this.#ttlOf = typeof ttl === 'function' ? ttl : () => ttl
-    if (serializer) this.serializer = serializer
-    Object.defineProperty(this, 'linksExpire', { value: true })
+    if (typeof serializer?.stringify !== 'function' || typeof serializer.parse !== 'function') {
+      throw invalid('option serializer must have the functions stringify and parse')
+    }
+    if (!(Number.isInteger(scanCount) && scanCount > 0))
+      throw invalid('option scanCount must be a positive whole number')
+    this.#commands = commandsOf(client)
+    this.#sessions = prefix
+    // No key of a session begins like a key of the index, so that neither is taken for the other.
+    this.#users = (prefix.startsWith('u') ? 'index:' : 'users:') + prefix
+    this.#scanCount = scanCount
+    if (typeof ttl === 'number') this.ttl = ttl * 1000
+    this.#ttlOf = typeof ttl === 'function' ? ttl : undefined
+    this.serializer = serializer
   }
 
   override expiresOf(data: { cookie: { expires?: unknown } }): number {
-    return data.cookie.expires ? super.expiresOf(data) : Date.now() + this.#ttlOf(data) * 1000
+    if (!this.#ttlOf) return super.expiresOf(data)
+    const ttl: unknown = this.#ttlOf(data as session.SessionData)
+    if (Number.isFinite(ttl)) return Date.now() + (ttl as number) * 1000
+    throw invalid(`option ttl must return a number of seconds; it returned ${String(ttl)}`)
   }
 
   async read(id: string, renewTo?: number): Promise<SessionRecord | null> {
-    const key = this.#prefix + id
-    if (renewTo === undefined) {
-      const [text, left] = await Promise.all([
-        this.#commands.call(key, 'GET', key),
-        this.#commands.call(key, 'PTTL', key),
-      ])
-      return typeof text === 'string' ? this.#record(text, left as number) : null
-    }
-    const text = await this.#getAndRenew(key, milliseconds(renewTo))
+    const key = this.#sessions + id
+    // Where the session itself decides when it ends, it has to be read first.
+    if (renewTo === undefined || this.#ttlOf || renewTo <= Date.now()) return this.#get(key)
+    const text = await this.#getAndRenew(key, left(renewTo))
     return text === null ? null : { text, expires: renewTo, version: text, renewed: true }
   }
 
-  async #getAndRenew(key: string, ttl: string): Promise<string | null> {
+  /** Ends are counted from when they were asked for: however late the answer is heard, none is told too late. */
+  async #get(key: string): Promise<SessionRecord | null> {
+    const asked = Date.now()
+    const [reply, pttl] = await Promise.all([this.#call('GET', key), this.#call('PTTL', key)])
+    const lifetime = Number(pttl)
+    const text = textOf(reply)
+    if (text === null || lifetime === GONE) return null
+    return { text, expires: asked + (lifetime === ENDLESS ? this.ttl : lifetime), version: text }
+  }
+
+  async #getAndRenew(key: string, lifetime: string): Promise<string | null> {
     if (this.#hasGetex) {
       try {
-        return (await this.#commands.call(key, 'GETEX', key, 'PX', ttl)) as string | null
+        return textOf(await this.#call('GETEX', key, 'PX', lifetime))
       } catch (error) {
         if (!/unknown command/i.test(String(error))) throw error
         this.#hasGetex = false
       }
     }
-    const [text] = await Promise.all([
-      this.#commands.call(key, 'GET', key),
-      this.#commands.call(key, 'PEXPIRE', key, ttl),
-    ])
-    return text as string | null
-  }
-
-  /** A key without an end was set by software that leaves the end to itself. */
-  #record(text: string, left: number): SessionRecord {
-    return { text, expires: Date.now() + (left < 0 ? this.ttl : left), version: text }
+    const [reply, renewed] = await Promise.all([this.#call('GET', key), this.#call('PEXPIRE', key, lifetime)])
+    return Number(renewed) === 1 ? textOf(reply) : null
   }
 
   async write(id: string, text: string, expires: number, condition: WriteCondition): Promise<string | null> {
-    const key = this.#prefix + id
-    const ttl = milliseconds(expires)
+    const key = this.#sessions + id
+    const lifetime = left(expires)
     if (typeof condition === 'object') {
-      const written = await this.#run(REPLACE, key, sha1(String(condition.version)), text, ttl)
-      return written === 1 ? text : null
+      const written = await this.#run(REPLACE, key, sha1(String(condition.version)), text, lifetime)
+      return Number(written) === 1 ? text : null
     }
+    if (Number(lifetime) <= 0) return (await this.#writeEnded(key, condition)) ? text : null
     const only = condition === 'absent' ? ['NX'] : condition === 'present' ? ['XX'] : []
-    return (await this.#commands.call(key, 'SET', key, text, 'PX', ttl, ...only)) === null ? null : text
+    return (await this.#call('SET', key, text, 'PX', lifetime, ...only)) === null ? null : text
+  }
+
+  /** What has ended already is not written, but takes the place of what was there. */
+  async #writeEnded(key: string, condition: 'always' | 'absent' | 'present'): Promise<boolean> {
+    if (condition === 'absent') return Number(await this.#call('EXISTS', key)) === 0
+    const removed = Number(await this.#call('UNLINK', key)) === 1
+    return removed || condition === 'always'
   }
 
   async renew(id: string, expires: number): Promise<boolean> {
-    const key = this.#prefix + id
-    return (await this.#commands.call(key, 'PEXPIRE', key, milliseconds(expires))) === 1
+    const key = this.#sessions + id
+    return Number(await this.#call('PEXPIRE', key, left(expires))) === 1
   }
 
   async remove(id: string): Promise<boolean> {
-    const key = this.#prefix + id
-    return (await this.#commands.call(key, 'UNLINK', key)) === 1
+    const key = this.#sessions + id
+    return Number(await this.#call('UNLINK', key)) === 1
   }
 
-  /** Goes through one server after the other; the cursor is `<server>:<cursor of the server>`. */
   async scan(cursor: string | null, limit: number): Promise<RecordPage> {
+    const { keys, next } = await this.#scanKeys(this.#sessions, cursor, Math.min(limit, this.#scanCount))
+    const found = await Promise.all(keys.map((key) => this.#get(key).catch(nullIfOtherType)))
+    const ids = keys.map((key) => key.slice(this.#sessions.length))
+    return {
+      records: found.flatMap((record, n) => (record ? [{ id: ids[n] as string, ...record }] : [])),
+      cursor: next,
+    }
+  }
+
+  /** The index first: a session that is noted and written meanwhile is then not left without its entry. */
+  override async removeAll(): Promise<void> {
+    for (const prefix of [this.#users, this.#sessions]) {
+      for await (const keys of this.#allKeys(prefix)) await Promise.all(keys.map((key) => this.#call('UNLINK', key)))
+    }
+  }
+
+  override async count(): Promise<number> {
+    const found = new Set<string>()
+    for await (const keys of this.#allKeys(this.#sessions)) for (const key of keys) found.add(key)
+    return found.size
+  }
+
+  async *#allKeys(prefix: string): AsyncGenerator<string[], void, undefined> {
+    let cursor: string | null = null
+    do {
+      const page: { keys: string[]; next: string | null } = await this.#scanKeys(prefix, cursor, this.#scanCount)
+      yield page.keys
+      cursor = page.next
+    } while (cursor !== null)
+  }
+
+  /** Goes through one server after the other, by their names; the cursor is `<the server's cursor> <its name>`. */
+  async #scanKeys(
+    prefix: string,
+    cursor: string | null,
+    count: number,
+  ): Promise<{ keys: string[]; next: string | null }> {
     const servers = await this.#commands.servers()
-    const [server = 0, from = '0'] = cursor === null ? [] : [Number(cursor.split(':')[0]), cursor.split(':')[1]]
-    const ask = servers[server]
-    if (!ask) return { records: [], cursor: null }
-    const count = String(Math.min(limit, this.#scanCount))
-    const pattern = this.#prefix.replace(/[*?[\]\\^-]/g, '\\$&') + '*'
-    const [next, keys] = (await ask('SCAN', from, 'MATCH', pattern, 'COUNT', count)) as [string, string[]]
-    const ids = keys.filter((key) => !key.startsWith(USERS)).map((key) => key.slice(this.#prefix.length))
-    const found = await Promise.all(ids.map(async (id) => ({ id, record: await this.read(id) })))
-    const records = found.flatMap(({ id, record }) => (record ? [{ id, ...record }] : []))
-    if (String(next) !== '0') return { records, cursor: `${server}:${next}` }
-    return { records, cursor: server + 1 < servers.length ? `${server + 1}:0` : null }
+    const [from = '0', name = servers[0]?.name ?? ''] = cursor?.split(' ') ?? []
+    const at = servers.findIndex((server) => server.name === name)
+    const server = servers[at]
+    if (!server) throw new Error(`RedisStore: scan cannot go on, no master ${name} is connected`)
+    const added = this.#commands.keyPrefix
+    const pattern = (added + prefix).replace(/[*?[\]\\^-]/g, '\\$&') + '*'
+    const [next, found] = (await server.call('SCAN', from, 'MATCH', pattern, 'COUNT', String(count))) as unknown[]
+    const keys = (found as unknown[]).map((key) => String(key).slice(added.length))
+    const then = String(next) === '0' ? servers[at + 1] : server
+    return {
+      keys: prefix === this.#users ? keys : keys.filter((key) => !key.startsWith(this.#users)),
+      next: then ? `${String(next)} ${then.name}` : null,
+    }
   }
 
   override async link(user: string, id: string, expires: number): Promise<void> {
-    await this.#run(LINK, this.#userKey(user), String(expires), id, String(Date.now()))
+    await this.#run(LINK, this.#users + user, id, String(expires), String(Date.now()))
   }
 
   override async unlink(user: string, id: string): Promise<void> {
-    const key = this.#userKey(user)
-    await this.#commands.call(key, 'ZREM', key, id)
+    const key = this.#users + user
+    await this.#call('ZREM', key, id)
   }
 
   override async linked(user: string): Promise<string[]> {
-    const key = this.#userKey(user)
-    return (await this.#commands.call(key, 'ZRANGEBYSCORE', key, String(Date.now()), '+inf')) as string[]
+    const key = this.#users + user
+    return ((await this.#call('ZRANGEBYSCORE', key, `(${Date.now()}`, '+inf')) as unknown[]).map(String)
   }
 
-  #userKey(user: string): string {
-    return `${USERS}${this.#prefix}${user}`
+  #call(command: string, key: string, ...args: string[]): Promise<unknown> {
+    return this.#commands.send([command], key, args)
   }
 
   async #run({ sha, source }: Script, key: string, ...args: string[]): Promise<unknown> {
     try {
-      return await this.#commands.call(key, 'EVALSHA', sha, '1', key, ...args)
+      return await this.#commands.send(['EVALSHA', sha, '1'], key, args)
     } catch (error) {
       if (!String(error).includes('NOSCRIPT')) throw error
-      return this.#commands.call(key, 'EVAL', source, '1', key, ...args)
+      return this.#commands.send(['EVAL', source, '1'], key, args)
     }
   }
 }
 
-/** Begins the keys of the index by user: not with the prefix, so that they are never taken for sessions. */
-const USERS = 'users:'
+/** What PTTL answers for a key that is not there, and for one that other software has set without an end. */
+const GONE = -2
+const ENDLESS = -1
 
 interface Script {
   readonly source: string
@@ -168,95 +230,175 @@ function script(source: string): Script {
   return { source, sha: sha1(source) }
 }
 
-/** The version is the text, so that what other software writes counts, and 40 characters of it are sent. */
+/**
+ * The version is the text, so that what other software writes counts. What is sent of it is a digest: the server takes
+ * as long to compare either, and a session of 100 KB is written in four fifths of the time.
+ */
 const REPLACE = script(`
 local was = redis.call('GET', KEYS[1])
 if not was or redis.sha1hex(was) ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+if tonumber(ARGV[3]) > 0 then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) else redis.call('DEL', KEYS[1]) end
 return 1`)
 
 /** The key of a user lives as long as the last of the sessions in it. */
 const LINK = script(`
-redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[3])
+local id, ends, now = ARGV[1], ARGV[2], ARGV[3]
+local was = redis.call('ZSCORE', KEYS[1], id)
+if not was or tonumber(was) < tonumber(ends) then redis.call('ZADD', KEYS[1], ends, id) end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-if last[2] then redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', last[2])) end
+if last[2] then redis.call('PEXPIRE', KEYS[1], string.format('%.0f', last[2] - now)) end
 return 1`)
 
 function sha1(text: string): string {
   return createHash('sha1').update(text).digest('hex')
 }
 
-/** Times are sent as what is left, so that clocks may differ. What has ended already, ends at once. */
-function milliseconds(expires: number): string {
-  return String(Math.max(1, Math.ceil(expires - Date.now())))
+/** Ends are sent as ms that are left, as connect-redis does: the server's clock may differ, its version as well. */
+function left(expires: number): string {
+  return String(Math.ceil(expires - Date.now()))
 }
 
-type Call = (...args: string[]) => Promise<unknown>
+/** A client may be set to answer with Buffers. */
+function textOf(reply: unknown): string | null {
+  return reply === null || typeof reply === 'string' ? reply : (reply as Buffer).toString()
+}
+
+/** A prefix that is short or empty can be that of other software's keys, too. */
+function nullIfOtherType(error: unknown): null {
+  if (String(error).includes('WRONGTYPE')) return null
+  throw error
+}
 
 /** What the store asks of a client, whichever package it is of. */
 interface Commands {
-  /** Sends a command to where the key is. */
-  call(key: string, ...args: string[]): Promise<unknown>
-  /** Every server that holds keys. */
-  servers(): Promise<Call[]>
+  /** What the client is set to put before every key, `''` for nothing. `send` does; a scan's pattern has to begin so. */
+  readonly keyPrefix: string
+  /** Sends a command, a word or more, to the master that has the key. */
+  send(command: string[], key: string, args: string[]): Promise<unknown>
+  /** Every master, in the order of their names. */
+  servers(): Promise<Server[]>
 }
 
-interface NodeRedis {
-  sendCommand(args: string[]): Promise<unknown>
-}
-
-interface NodeRedisCluster {
-  sendCommand(key: string, isReadonly: boolean, args: string[]): Promise<unknown>
-  masters: unknown[]
-  nodeClient(master: unknown): NodeRedis | Promise<NodeRedis>
-}
-
-interface NodeRedisSentinel {
-  sendCommand(isReadonly: boolean, args: string[]): Promise<unknown>
+interface Server {
+  readonly name: string
+  call(...args: string[]): Promise<unknown>
 }
 
 interface IoRedis {
+  readonly isCluster?: boolean
+  readonly status: string
+  readonly options: { keyPrefix?: string; host?: string; port?: number }
   call(...args: string[]): Promise<unknown>
-  isCluster?: boolean
   nodes?(role: 'master'): IoRedis[]
 }
 
-function commandsOf(client: object | undefined): Commands {
-  const has = (name: string): boolean => typeof (client as Record<string, unknown> | undefined)?.[name] === 'function'
-  if (has('call') && !has('sendCommandToNode') && !has('executeIsolated')) return ioRedis(client as IoRedis)
+interface NodeRedis {
+  readonly _keyPrefix?: string
+  readonly options?: { legacyMode?: boolean }
+  readonly v4?: { sendCommand(args: string[]): Promise<unknown> }
+  on(event: 'error', listener: (error: unknown) => void): unknown
+  listeners(event: 'error'): unknown[]
+  listenerCount(event: 'error'): number
+  sendCommand(args: string[]): Promise<unknown>
+}
+
+interface NodeRedisSentinel extends Omit<NodeRedis, 'sendCommand'> {
+  sendCommand(isReadonly: boolean, args: string[]): Promise<unknown>
+}
+
+interface NodeRedisCluster extends Omit<NodeRedis, 'sendCommand'> {
+  readonly masters: Array<{ address: string }>
+  sendCommand(key: string, isReadonly: boolean, args: string[]): Promise<unknown>
+  nodeClient(master: object): NodeRedis | Promise<NodeRedis>
+}
+
+function commandsOf(client: unknown): Commands {
+  const has = (method: string): boolean => typeof (client as Record<string, unknown> | null)?.[method] === 'function'
+  if (has('call')) return ioRedis(client as IoRedis)
+  // The packages' callback interfaces, and redis before 4, have no method that connects.
+  if (!has('sendCommand') || !has('connect')) {
+    throw invalid('option client must be a client made by the package redis (4 or later) or ioredis (5 or later)')
+  }
+  surviveLostConnections(client as NodeRedis)
   if (has('nodeClient')) return nodeRedisCluster(client as NodeRedisCluster)
-  if (has('getMasterNode')) return oneServer((...args) => (client as NodeRedisSentinel).sendCommand(false, args))
-  if (has('sendCommand')) return oneServer((...args) => (client as NodeRedis).sendCommand(args))
-  throw invalid('client', 'a client made by the package redis or ioredis')
+  if (has('getMasterNode')) return nodeRedisSentinel(client as NodeRedisSentinel)
+  return nodeRedis(client as NodeRedis)
 }
 
-function oneServer(call: Call): Commands {
-  return { call: (_key, ...args) => call(...args), servers: () => Promise.resolve([call]) }
-}
-
-function ioRedis(client: IoRedis): Commands {
-  const callOf =
-    (node: IoRedis): Call =>
-    (...args) =>
-      node.call(...args)
-  const servers = (): Call[] => (client.isCluster ? (client.nodes?.('master') ?? []).map(callOf) : [callOf(client)])
-  return { call: (_key, ...args) => client.call(...args), servers: () => Promise.resolve(servers()) }
-}
-
-function nodeRedisCluster(client: NodeRedisCluster): Commands {
-  return {
-    call: (key, ...args) => client.sendCommand(key, false, args),
-    servers: () =>
-      Promise.all(
-        client.masters.map(async (master): Promise<Call> => {
-          const node = await client.nodeClient(master)
-          return (...args) => node.sendCommand(args)
-        }),
-      ),
+/** What the store takes from connect-redis by other means. */
+function refuseForeign(options: object): void {
+  const { disableTTL, disableTouch } = options as { disableTTL?: unknown; disableTouch?: unknown }
+  if (disableTTL) throw invalid('option disableTTL is not supported: a session that never ends is never deleted')
+  if (disableTouch) {
+    throw invalid('option disableTouch is not supported; give the middleware the option touchAfter: Infinity')
   }
 }
 
-function invalid(option: string, want: string): SessionError {
-  return new SessionError('ERR_SESSION_OPTION', `RedisStore: option ${option} must be ${want}`)
+/** An `error` event that nobody listens to would end the process. */
+function surviveLostConnections(client: NodeRedis): void {
+  if (!client.listeners('error').includes(reportUnheard)) client.on('error', reportUnheard)
+}
+
+function reportUnheard(this: NodeRedis, error: unknown): void {
+  if (this.listenerCount('error') > 1) return
+  warnOnce('SESSION_REDIS', `the Redis client reports: ${String(error)}; listen to its 'error' events to hear of all`)
+}
+
+function ioRedis(client: IoRedis): Commands {
+  const serverOf = (node: IoRedis): Server => ({
+    name: client.isCluster ? `${node.options.host}:${node.options.port}` : '',
+    call: (...args) => node.call(...args),
+  })
+  return {
+    keyPrefix: client.options.keyPrefix ?? '',
+    send: (command, key, args) => client.call(...command, key, ...args),
+    async servers() {
+      if (!client.isCluster || !client.nodes) return [serverOf(client)]
+      // Until the cluster is known, the nodes are those that the client was told of.
+      if (client.status !== 'ready') await client.call('PING')
+      return client.nodes('master').map(serverOf).sort(byName)
+    },
+  }
+}
+
+function nodeRedis(client: NodeRedis): Commands {
+  // In the legacy mode of redis 4, the client itself calls back.
+  const sender = (client.options?.legacyMode && client.v4) || client
+  return oneServer((...args) => sender.sendCommand(args), client._keyPrefix)
+}
+
+function nodeRedisSentinel(client: NodeRedisSentinel): Commands {
+  return oneServer((...args) => client.sendCommand(false, args), client._keyPrefix)
+}
+
+function oneServer(call: Server['call'], keyPrefix = ''): Commands {
+  return {
+    keyPrefix,
+    send: (command, key, args) => call(...command, keyPrefix + key, ...args),
+    servers: () => Promise.resolve([{ name: '', call }]),
+  }
+}
+
+function nodeRedisCluster(client: NodeRedisCluster): Commands {
+  const { _keyPrefix: keyPrefix = '' } = client
+  return {
+    keyPrefix,
+    send: (command, key, args) => client.sendCommand(keyPrefix + key, false, [...command, keyPrefix + key, ...args]),
+    async servers() {
+      const serverOf = async (master: { address: string }): Promise<Server> => {
+        const node = await client.nodeClient(master)
+        return { name: master.address, call: (...args) => node.sendCommand(args) }
+      }
+      return (await Promise.all(client.masters.map(serverOf))).sort(byName)
+    },
+  }
+}
+
+function byName(a: Server, b: Server): number {
+  return a.name < b.name ? -1 : 1
+}
+
+function invalid(what: string): SessionError {
+  return new SessionError('ERR_SESSION_OPTION', `RedisStore: ${what}`)
 }

@@ -1,88 +1,143 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { describe } from 'vitest'
 
-/** Whether this machine can start servers of its own. */
-export const hasRedisServer = spawnSync('redis-server', ['--version']).status === 0 || Boolean(process.env['CI'])
+/**
+ * `describe` for tests that start Redis servers of their own. Without Redis they are skipped, and it is said what to
+ * install; in CI that is a failure.
+ */
+export function describeWithOwnRedis(name: string, body: () => void): void {
+  if (process.env['CI'] || spawnSync('redis-server', ['--version']).status === 0) return void describe(name, body)
+  console.warn(`skipped: ${name}, as there is no redis-server; install it: apt-get install redis-server`)
+  describe.skip(name, body)
+}
 
 export interface RedisServer {
   readonly port: number
   /** Runs redis-cli on it. */
   cli(...args: string[]): string
+  /** The commands that it has run since the last call, but for those of connecting. */
+  commands(): Record<string, number>
   kill(): Promise<void>
   start(): Promise<void>
   close(): Promise<void>
 }
 
-export function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as { port: number }
-      server.close(() => resolve(port))
-    })
-  })
+const CONNECTING = ['info', 'config|resetstat', 'hello', 'client|setinfo', 'select', 'auth', 'command']
+
+/** Starts a Redis of the test's own. Its data is kept on disk, so that it survives a kill. */
+export function startRedis(...settings: string[]): Promise<RedisServer> {
+  const kept = ['--save', '', '--appendonly', 'yes', '--appendfsync', 'always']
+  return startOnFreePort((port) => ['--port', String(port), ...kept, ...settings])
 }
 
-async function untilUp(port: number): Promise<void> {
+/** Starts one on a port that nobody else has meanwhile taken. */
+async function startOnFreePort(settingsFor: (port: number) => string[]): Promise<RedisServer> {
   for (;;) {
-    const up = await new Promise<boolean>((resolve) => {
-      const socket = connect(port, '127.0.0.1')
-      socket.on('connect', () => (socket.destroy(), resolve(true)))
-      socket.on('error', () => resolve(false))
-    })
-    if (up) return
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    const server = redisServer(await freePort(), settingsFor)
+    try {
+      await server.start()
+      return server
+    } catch {
+      await server.close()
+    }
   }
 }
 
-/** Starts a Redis of the test's own. Its data is kept on disk, so that it survives a kill. */
-export async function startRedis(...settings: string[]): Promise<RedisServer> {
+/** The bus of a cluster takes the port 10,000 above. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as { port: number }
+  server.close()
+  await once(server, 'close')
+  return port < 55_000 ? port : freePort()
+}
+
+function redisServer(port: number, settingsFor: (port: number) => string[]): RedisServer {
   const folder = mkdtempSync(path.join(tmpdir(), 'sessile-redis-'))
-  // A cluster's bus takes the port 10,000 above.
-  let port = await freePort()
-  while (port > 55_000) port = await freePort()
   let child: ChildProcess | undefined
-  const server: RedisServer = {
+  const stop = (): void => void child?.kill('SIGKILL')
+  const cli = (...args: string[]): string =>
+    spawnSync('redis-cli', ['-p', String(port), ...args], { encoding: 'utf8', timeout: 5000 }).stdout.trim()
+  return {
     port,
-    cli: (...args) => spawnSync('redis-cli', ['-p', String(port), ...args], { encoding: 'utf8' }).stdout.trim(),
+    cli,
+    commands() {
+      const calls = [...cli('info', 'commandstats').matchAll(/^cmdstat_([\w|]+):calls=(\d+)/gm)]
+      cli('config', 'resetstat')
+      const counts = calls.map(([, name, count]) => [name as string, Number(count)] as const)
+      return Object.fromEntries(counts.filter(([name]) => !CONNECTING.includes(name)))
+    },
     async start() {
-      const files = ['--dir', folder, '--save', '', '--appendonly', 'yes', '--appendfsync', 'always']
-      child = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', ...files, ...settings], {
+      const started = spawn('redis-server', [...settingsFor(port), '--dir', folder, '--bind', '127.0.0.1'], {
         stdio: 'ignore',
       })
-      await untilUp(port)
+      child = started
+      process.once('exit', stop)
+      await until(() => {
+        if (started.exitCode !== null) throw new Error(`redis-server ended with ${started.exitCode}`)
+        return cli('info', 'server').includes(`process_id:${started.pid}\r`)
+      })
     },
-    kill: () =>
-      new Promise((resolve) => {
-        if (!child || child.exitCode !== null || child.signalCode !== null) return resolve()
-        child.once('exit', () => resolve())
-        child.kill('SIGKILL')
-      }),
+    async kill() {
+      process.off('exit', stop)
+      if (!child || child.exitCode !== null || child.signalCode !== null) return
+      stop()
+      await once(child, 'exit')
+    },
     async close() {
-      await server.kill()
+      await this.kill()
       rmSync(folder, { recursive: true, force: true })
     },
   }
-  await server.start()
-  return server
+}
+
+export async function until(condition: () => unknown): Promise<void> {
+  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 20))
 }
 
 /** Three servers with a third of the slots each. */
-export async function startCluster(): Promise<{ ports: number[]; close(): Promise<void> }> {
-  const servers = await Promise.all(
-    [0, 1, 2].map(() => startRedis('--cluster-enabled', 'yes', '--cluster-config-file', 'nodes.conf')),
-  )
+export async function startCluster(): Promise<{ servers: RedisServer[]; close(): Promise<void> }> {
+  const servers = await Promise.all([1, 2, 3].map(() => startRedis('--cluster-enabled', 'yes')))
   const nodes = servers.map(({ port }) => `127.0.0.1:${port}`)
   spawnSync('redis-cli', ['--cluster', 'create', ...nodes, '--cluster-yes'])
-  for (const { cli } of servers) {
-    while (!cli('cluster', 'info').includes('cluster_state:ok')) await new Promise((resolve) => setTimeout(resolve, 50))
-  }
+  for (const { cli } of servers) await until(() => cli('cluster', 'info').includes('cluster_state:ok'))
   return {
-    ports: servers.map(({ port }) => port),
+    servers,
     async close() {
       await Promise.all(servers.map((server) => server.close()))
+    },
+  }
+}
+
+/** A master called `sessile`, its replica, and the Sentinel that watches them. */
+export async function startSentinel(): Promise<{
+  sentinel: RedisServer
+  master: RedisServer
+  close(): Promise<void>
+}> {
+  const master = await startRedis()
+  const replica = await startRedis('--replicaof', '127.0.0.1', String(master.port))
+  const folder = mkdtempSync(path.join(tmpdir(), 'sessile-sentinel-'))
+  // A Sentinel reads its settings from a file, into which it writes what it learns.
+  const file = path.join(folder, 'sentinel.conf')
+  const sentinel = await startOnFreePort((port) => {
+    const monitor = `sentinel monitor sessile 127.0.0.1 ${master.port} 1`
+    writeFileSync(file, `port ${port}\n${monitor}\nsentinel down-after-milliseconds sessile 2000\n`)
+    return [file, '--sentinel']
+  })
+  await until(() => sentinel.cli('sentinel', 'replicas', 'sessile').includes(String(replica.port)))
+  return {
+    sentinel,
+    master,
+    async close() {
+      await Promise.all([sentinel, master, replica].map((server) => server.close()))
+      rmSync(folder, { recursive: true, force: true })
     },
   }
 }
