@@ -54,8 +54,11 @@ interface Row {
 
 const PRUNE_INTERVAL = 900
 const UNDEFINED_TABLE = '42P01'
-/** What PostgreSQL answers, `IF NOT EXISTS` or not, to one of two who make a table at the same time. */
-const MADE_MEANWHILE = ['23505', '42P07']
+/**
+ * What PostgreSQL answers, `IF NOT EXISTS` or not, to one of two who make a table at the same time: by how far the other
+ * is, a name is taken in a unique index of its catalogue, by a relation, or by the type of a relation's rows.
+ */
+const MADE_MEANWHILE = ['23505', '42P07', '42710']
 
 /**
  * Sessions in PostgreSQL, in the table of connect-pg-simple, whose column `sess` may be `json` or `jsonb` (`jsonb` refuses

@@ -23,9 +23,15 @@ interface SqliteStatement {
 }
 
 export interface SqliteStoreOptions {
-  /** The file to open with `node:sqlite`, which Node has from 22.5 on. The store closes it. */
+  /**
+   * The file to open with `node:sqlite`, which Node has from 22.13 on: in WAL mode, with `synchronous = NORMAL` and a
+   * busy timeout of 5 seconds. The store closes it.
+   */
   file?: string | undefined
-  /** An open database in place of a file, of `node:sqlite`, `better-sqlite3` or `libsql`. It stays yours to close. */
+  /**
+   * An open database in place of a file, of `node:sqlite`, `better-sqlite3` or `libsql`. It stays yours to set up and to
+   * close. Where other processes write to the same file, set a busy timeout.
+   */
   database?: SqliteDatabase | undefined
   /** Default: `'sessions'`. */
   tableName?: string | undefined
@@ -33,6 +39,8 @@ export interface SqliteStoreOptions {
   ttl?: number | undefined
   /** About how often, in ms, expired sessions are deleted; 0 for never. Default: 15 minutes. */
   pruneInterval?: number | undefined
+  /** Is told of what fails in the background. Default: `console.error`. */
+  errorLog?: ((...message: unknown[]) => void) | undefined
   /** How sessions become text. Default: JSON. */
   serializer?: Serializer | undefined
 }
@@ -44,25 +52,25 @@ interface Row {
   version: number
 }
 
-/** How long, in ms, a write waits for another process's. */
-const BUSY_TIMEOUT = 5000
 const PRUNE_INTERVAL = 900_000
 
 /**
  * Sessions in a SQLite file: durable without a server, shared by the processes of one machine. Every operation is one
- * prepared statement and answers at once. In WAL mode with `synchronous = NORMAL` what was written survives the end of
- * the process, by whatever signal; after a loss of power the last moments may be missing, the file is whole.
+ * prepared statement and answers at once. What was written survives the end of the process, by whatever signal; in WAL
+ * mode with `synchronous = NORMAL`, after a loss of power the last moments may be missing, the file is whole.
  */
 export class SqliteStore extends RecordStore {
   readonly #database: SqliteDatabase
   readonly #ownsDatabase: boolean
   readonly #sql: ReturnType<typeof prepare>
   readonly #pruning: Pruning
+  #closing: Promise<void> | undefined
 
-  /** @throws SessionError when an option cannot be used, or this Node has no `node:sqlite` */
+  /** @throws SessionError when an option cannot be used, or this Node has no `node:sqlite` to open a file with */
   constructor(options: SqliteStoreOptions) {
     super()
-    const { file, database, tableName = 'sessions', ttl, pruneInterval = PRUNE_INTERVAL, serializer } = options ?? {}
+    const { file, database, tableName = 'sessions', ttl, serializer } = options ?? {}
+    const { pruneInterval = PRUNE_INTERVAL, errorLog = console.error } = options ?? {}
     if ((file === undefined) === (database === undefined)) throw invalid('needs the option file or the option database')
     if (!(ttl === undefined || ttl > 0)) throw invalid('option ttl must be a positive number of ms')
     if (!(pruneInterval >= 0)) throw invalid('option pruneInterval must be a number of ms, 0 for never')
@@ -70,45 +78,30 @@ export class SqliteStore extends RecordStore {
     this.#database = database ?? open(file as string)
     this.ttl = ttl ?? DEFAULT_TTL
     if (serializer) this.serializer = serializer
-    const table = `"${tableName.replaceAll('"', '""')}"`
-    const userTable = `"${tableName.replaceAll('"', '""')}_user"`
-    this.#database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT}`)
-    this.#database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
-    this.#database.exec(`
-      CREATE TABLE IF NOT EXISTS ${table} (
-        id TEXT PRIMARY KEY, text TEXT NOT NULL, expires INTEGER NOT NULL, version INTEGER NOT NULL
-      ) WITHOUT ROWID;
-      CREATE INDEX IF NOT EXISTS "${tableName.replaceAll('"', '""')}_expires" ON ${table} (expires);
-      CREATE TABLE IF NOT EXISTS ${userTable} (
-        user TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (user, id)
-      ) WITHOUT ROWID`)
-    this.#sql = prepare(this.#database, table, userTable)
-    this.#pruning = new Pruning(
-      (limit) => this.prune(limit),
-      pruneInterval,
-      () => undefined,
-    )
+    this.#sql = prepare(this.#database, tableName)
+    const report = (error: unknown): void => errorLog('sessile/sqlite: expired sessions could not be deleted:', error)
+    this.#pruning = new Pruning((limit) => this.prune(limit), pruneInterval, report)
   }
 
   read(id: string): SessionRecord | null {
     this.#pruning.start()
     const row = this.#sql.read.get(id, Date.now()) as Row | undefined
-    return row ? { text: row.text, expires: row.expires, version: row.version } : null
+    return row ? toRecord(row) : null
   }
 
   write(id: string, text: string, expires: number, condition: WriteCondition): number | null {
     this.#pruning.start()
     const now = Date.now()
-    const row = (
+    const [row] = (
       condition === 'always'
-        ? this.#sql.writeAlways.get(id, text, expires)
+        ? this.#sql.writeAlways.all(id, text, expires)
         : condition === 'absent'
-          ? this.#sql.writeAbsent.get(id, text, expires, now)
+          ? this.#sql.writeAbsent.all(id, text, expires, now)
           : condition === 'present'
-            ? this.#sql.writePresent.get(text, expires, id, now)
-            : this.#sql.writeVersion.get(text, expires, id, now, condition.version)
-    ) as Row | undefined
-    return row?.version ?? null
+            ? this.#sql.writePresent.all(text, expires, id, now)
+            : this.#sql.writeVersion.all(text, expires, id, now, condition.version)
+    ) as Row[]
+    return row ? Number(row.version) : null
   }
 
   renew(id: string, expires: number): boolean {
@@ -116,33 +109,37 @@ export class SqliteStore extends RecordStore {
   }
 
   remove(id: string): boolean {
-    const row = this.#sql.remove.get(id) as Row | undefined
+    const [row] = this.#sql.remove.all(id) as Row[]
     return row !== undefined && row.expires > Date.now()
   }
 
   scan(cursor: string | null, limit: number): RecordPage {
     const rows = this.#sql.scan.all(cursor ?? '', Date.now(), limit) as Row[]
-    const records = rows.map(({ id, text, expires, version }) => ({ id, text, expires, version }))
-    return { records, cursor: rows.length < limit ? null : (rows.at(-1) as Row).id }
+    return { records: rows.map(toRecord), cursor: rows.length < limit ? null : (rows.at(-1) as Row).id }
   }
 
+  /** Takes the links that have ended for records, too: those to sessions that live on are set to end with these. */
   override prune(limit: number): number {
-    const { changes } = this.#sql.prune.run(Date.now(), limit)
-    if (Number(changes) < limit) this.#sql.pruneUsers.run()
-    return Number(changes)
+    const now = Date.now()
+    let pruned = 0
+    for (const step of [this.#sql.prune, this.#sql.pruneLinks, this.#sql.renewLinks]) {
+      if (pruned < limit) pruned += Number(step.run(now, limit - pruned).changes)
+    }
+    return pruned
   }
 
+  /** Links first: a session that is noted and written meanwhile is then not left without its link. */
   override removeAll(): void {
+    this.#sql.removeLinks.run()
     this.#sql.removeAll.run()
-    this.#sql.pruneUsers.run()
   }
 
   override count(): number {
-    return (this.#sql.count.get(Date.now()) as { count: number }).count
+    return Number((this.#sql.count.get(Date.now()) as { count: number | bigint }).count)
   }
 
-  override link(user: string, id: string): void {
-    this.#sql.link.run(user, id)
+  override link(user: string, id: string, expires: number): void {
+    this.#sql.link.run(user, id, expires)
   }
 
   override unlink(user: string, id: string): void {
@@ -150,23 +147,47 @@ export class SqliteStore extends RecordStore {
   }
 
   override linked(user: string): string[] {
-    return (this.#sql.linked.all(user) as Row[]).map(({ id }) => id)
+    return (this.#sql.linked.all(user, Date.now()) as Row[]).map(({ id }) => id)
   }
 
-  override async close(): Promise<void> {
-    await this.#pruning.stop()
-    if (this.#ownsDatabase) this.#database.close()
+  override close(): Promise<void> {
+    return (this.#closing ??= this.#pruning.stop().then(() => {
+      if (this.#ownsDatabase) this.#database.close()
+    }))
   }
 }
 
-/** Versions go on counting when an expired record makes room, so that none names two contents. */
-function prepare(database: SqliteDatabase, table: string, userTable: string) {
+/** Drivers may be set to answer with BigInts. */
+function toRecord({ id, text, expires, version }: Row): SessionRecord & { id: string } {
+  return { id, text, expires: Number(expires), version: Number(version) }
+}
+
+/**
+ * Versions go on counting when an expired record makes room, so that none names two contents. What answers with RETURNING
+ * is to be run by `all`: `get` may leave a statement before it commits, and hide that it fails. A link outlasts its own
+ * `expires` as long as its session is there; before that it may be one whose session is still to be written.
+ */
+function prepare(database: SqliteDatabase, tableName: string) {
+  const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
+  const table = quoted(tableName)
+  const links = quoted(`${tableName}_user`)
+  database.exec(`
+    CREATE TABLE IF NOT EXISTS ${table} (
+      id TEXT PRIMARY KEY, text TEXT NOT NULL, expires INTEGER NOT NULL, version INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS ${quoted(`${tableName}_expires`)} ON ${table} (expires);
+    CREATE TABLE IF NOT EXISTS ${links} (
+      user TEXT NOT NULL, id TEXT NOT NULL, expires INTEGER NOT NULL, PRIMARY KEY (user, id)
+    ) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS ${quoted(`${tableName}_user_expires`)} ON ${links} (expires)`)
   const statement = (sql: string): SqliteStatement => database.prepare(sql)
   const insert = `INSERT INTO ${table} (id, text, expires, version) VALUES (?, ?, ?, abs(random() >> 11))`
   const overwrite = `ON CONFLICT (id) DO UPDATE SET text = excluded.text, expires = excluded.expires, version = version + 1`
   const update = `UPDATE ${table} SET text = ?, expires = ?, version = version + 1 WHERE id = ? AND expires > ?`
+  const end = `(SELECT s.expires FROM ${table} s WHERE s.id = ${links}.id)`
+  const endedLink = `(user, id) IN (SELECT user, id FROM ${links} WHERE expires <= ? ORDER BY expires LIMIT ?)`
   return {
-    read: statement(`SELECT text, expires, version FROM ${table} WHERE id = ? AND expires > ?`),
+    read: statement(`SELECT id, text, expires, version FROM ${table} WHERE id = ? AND expires > ?`),
     writeAlways: statement(`${insert} ${overwrite} RETURNING version`),
     writeAbsent: statement(`${insert} ${overwrite} WHERE expires <= ? RETURNING version`),
     writePresent: statement(`${update} RETURNING version`),
@@ -179,21 +200,29 @@ function prepare(database: SqliteDatabase, table: string, userTable: string) {
     ),
     removeAll: statement(`DELETE FROM ${table}`),
     count: statement(`SELECT count(*) AS count FROM ${table} WHERE expires > ?`),
-    link: statement(`INSERT OR IGNORE INTO ${userTable} (user, id) VALUES (?, ?)`),
-    unlink: statement(`DELETE FROM ${userTable} WHERE user = ? AND id = ?`),
-    linked: statement(`SELECT id FROM ${userTable} WHERE user = ?`),
-    pruneUsers: statement(`DELETE FROM ${userTable} WHERE id NOT IN (SELECT id FROM ${table})`),
+    link: statement(`INSERT INTO ${links} (user, id, expires) VALUES (?, ?, ?)
+      ON CONFLICT (user, id) DO UPDATE SET expires = max(expires, excluded.expires)`),
+    unlink: statement(`DELETE FROM ${links} WHERE user = ? AND id = ?`),
+    linked: statement(`SELECT id FROM ${links} WHERE user = ? AND (expires > ? OR ${end} IS NOT NULL)`),
+    pruneLinks: statement(`DELETE FROM ${links} WHERE ${endedLink} AND ${end} IS NULL`),
+    renewLinks: statement(`UPDATE ${links} SET expires = ${end} WHERE ${endedLink} AND ${end} IS NOT NULL`),
+    removeLinks: statement(`DELETE FROM ${links}`),
   }
 }
 
 function open(file: string): SqliteDatabase {
   const { getBuiltinModule } = process as { getBuiltinModule?: (name: string) => unknown }
   const sqlite = getBuiltinModule?.('node:sqlite') as { DatabaseSync: new (file: string) => SqliteDatabase } | undefined
-  if (sqlite) return new sqlite.DatabaseSync(file)
-  throw invalid(
-    `cannot open a file, as Node ${process.versions.node} has no node:sqlite; take Node 22.5 or later, ` +
-      `or npm install better-sqlite3 (or libsql) and give the option database: new Database(file)`,
-  )
+  if (!sqlite) {
+    throw invalid(
+      `cannot open a file, as this Node ${process.versions.node} has no node:sqlite: Node 22.13 and later have it, 22.5 ` +
+        'with the flag --experimental-sqlite; or npm install libsql, or better-sqlite3 (better-sqlite3@12 for Node 20), ' +
+        'and give the option database: new Database(file)',
+    )
+  }
+  const database = new sqlite.DatabaseSync(file)
+  database.exec('PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
+  return database
 }
 
 function invalid(what: string): SessionError {

@@ -38,8 +38,11 @@ async function open() {
     await store.onReady()
     return store
   }
-  const Database = require('libsql')
-  return new (require('../../dist/stores/sqlite').SqliteStore)({ database: new Database(name) })
+  const { SqliteStore } = require('../../dist/stores/sqlite')
+  if (process.getBuiltinModule?.('node:sqlite')) return new SqliteStore({ file: name })
+  const database = new (require('libsql'))(name)
+  database.exec('PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
+  return new SqliteStore({ database })
 }
 
 async function main() {

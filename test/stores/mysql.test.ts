@@ -1,0 +1,506 @@
+import { execFile } from 'node:child_process'
+import path from 'node:path'
+import { promisify } from 'node:util'
+import mysql from 'mysql2'
+import mysqlPromise, { type Pool } from 'mysql2/promise'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { MysqlStore, type MysqlStoreOptions } from '../../src/stores/mysql'
+import {
+  blockedConnection,
+  duringTransaction,
+  openDatabase,
+  originalStore,
+  unique,
+  type Database,
+} from '../support/mysql'
+import { describeWith } from '../support/servers'
+
+const HOUR = 3_600_000
+const data = (more: object = {}): object => ({ cookie: { originalMaxAge: null, path: '/' }, ...more })
+const text = (more: object = {}): string => JSON.stringify(data(more))
+const inAnHour = (): number => Date.now() + HOUR
+const anHourAgo = (): number => Date.now() - HOUR
+const versions = (answers: unknown[]): unknown[] => answers.filter((version) => version !== null)
+
+describe('options', () => {
+  test('somewhere to connect is needed', () => {
+    expect(() => new MysqlStore({})).toThrow(/needs the option pool, or where to connect: host, port/)
+    expect(() => new MysqlStore(undefined as never)).toThrow(/needs the option pool/)
+    expect(() => new MysqlStore({ pool: { query: () => undefined } })).toThrow(/option pool must be a pool or a connec/)
+  })
+  test.each([
+    [{ expiration: 0 }, /option expiration must be a positive number of ms/],
+    [{ checkExpirationInterval: 0 }, /option checkExpirationInterval must be .*clearExpired: false is for never/],
+    [{ schema: { tableName: '' } }, /option schema must have names/],
+    [{ schema: { columnNames: { session_id: '' } } }, /option schema must have names/],
+    [
+      { schema: { columnNames: { sid: 'sid' } } },
+      /option schema.columnNames has session_id, expires and data, and no sid/,
+    ],
+    [{ disableTouch: true }, /option disableTouch is not supported; give the middleware the option touchAfter/],
+  ])('%j is refused', (options, message) => {
+    const make = (): unknown => new MysqlStore({ host: '127.0.0.1', ...(options as object) })
+    expect(make).toThrow(expect.objectContaining({ code: 'ERR_SESSION_OPTION' }))
+    expect(make).toThrow(message)
+  })
+})
+
+describeWith('mysql', 'MysqlStore', () => {
+  let database: Database
+  beforeAll(async () => {
+    database = await openDatabase()
+  })
+  afterAll(() => database.drop())
+
+  const stores: MysqlStore[] = []
+  afterEach(() => Promise.all(stores.splice(0).map((store) => store.close())))
+
+  function newStore({ tableName = unique(), ...options }: MysqlStoreOptions & { tableName?: string } = {}): MysqlStore {
+    const pool = options.host ? {} : { pool: database.pool }
+    const store = new MysqlStore({ ...pool, schema: { tableName }, ...options })
+    stores.push(store)
+    return store
+  }
+
+  /** A table as express-mysql-session has it, with records that ended an hour ago. */
+  async function newTable({ ended = 0, columns = 'utf8mb4 COLLATE utf8mb4_bin' } = {}): Promise<string> {
+    const table = unique()
+    await database.run(`CREATE TABLE ${table} (
+      session_id varchar(128) COLLATE utf8mb4_bin NOT NULL, expires int unsigned NOT NULL,
+      data mediumtext CHARACTER SET ${columns}, PRIMARY KEY (session_id)
+    ) ENGINE=InnoDB`)
+    const rows = Array.from({ length: ended }, (_, n) => [`ended${n}`, anHourAgo() / 1000, text()])
+    if (ended) await database.run(`INSERT INTO ${table} VALUES ?`, [rows])
+    return table
+  }
+
+  const countIn = async (table: string): Promise<number> =>
+    Number((await database.rows(`SELECT count(*) AS count FROM ${table}`))[0]?.['count'])
+
+  describe('beside express-mysql-session', () => {
+    test('each reads, renews and deletes what the other wrote', async () => {
+      const tableName = unique()
+      const [ours, theirs] = [newStore({ tableName }), await originalStore(database.pool, tableName)]
+      const expires = Math.round(Date.now() / 1000) * 1000 + HOUR
+      await theirs.set('theirs', { cookie: { expires: new Date(expires), originalMaxAge: HOUR }, user: 'ada' })
+      const record = await ours.read('theirs')
+      expect(JSON.parse(record?.text ?? '')).toMatchObject({ user: 'ada' })
+      expect(record?.expires).toBe(expires)
+      expect(await ours.remove('theirs')).toBe(true)
+      expect(await theirs.get('theirs')).toBeNull()
+
+      await ours.write('ours', text({ user: 'bob', word: 'żółć 🙂' }), expires, 'absent')
+      expect(await theirs.get('ours')).toMatchObject({ user: 'bob', word: 'żółć 🙂' })
+      await theirs.touch('ours', { cookie: { expires: new Date(expires + HOUR) } })
+      expect((await ours.read('ours'))?.expires).toBe(expires + HOUR)
+      await ours.renew('ours', anHourAgo())
+      expect(await theirs.get('ours')).toBeNull()
+    })
+
+    test('what the other wrote meanwhile is not written over', async () => {
+      const tableName = unique()
+      const [ours, theirs] = [newStore({ tableName }), await originalStore(database.pool, tableName)]
+      const version = (await ours.write('a', text({ n: 1 }), inAnHour(), 'absent')) as string
+      await theirs.set('a', data({ n: 2 }))
+      expect(await ours.write('a', text({ n: 3 }), inAnHour(), { version })).toBeNull()
+      expect(await theirs.get('a')).toMatchObject({ n: 2 })
+      const record = await ours.read('a')
+      expect(await ours.write('a', text({ n: 3 }), inAnHour(), { version: record?.version as string })).not.toBeNull()
+      expect(await theirs.get('a')).toMatchObject({ n: 3 })
+    })
+
+    test('tables made by us, with other names, serve it too', async () => {
+      const tableName = unique()
+      const columnNames = { session_id: 'sid', expires: 'until', data: 'what' }
+      const ours = newStore({ schema: { tableName, columnNames } })
+      await ours.write('a', text({ n: 1 }), inAnHour(), 'absent')
+      const theirs = await originalStore(database.pool, tableName, { schema: { tableName, columnNames } })
+      expect(await theirs.get('a')).toMatchObject({ n: 1 })
+      await theirs.set('b', data({ n: 2 }))
+      expect((await ours.scan(null, 10)).records.map(({ id }) => id)).toEqual(['a', 'b'])
+    })
+  })
+
+  describe('records', () => {
+    test('ends are rounded up to seconds, so that nothing ends early', async () => {
+      const store = newStore()
+      for (const [asked, kept] of [
+        [4_102_444_799_001, 4_102_444_800_000],
+        [4_102_444_800_000, 4_102_444_800_000],
+        [9_999_999_999_999, 4_294_967_295_000],
+      ] as const) {
+        await store.write('a', text(), asked, 'always')
+        expect((await store.read('a'))?.expires).toBe(kept)
+      }
+    })
+
+    test('the version of a write is that of a later read', async () => {
+      for (const columns of ['utf8mb4 COLLATE utf8mb4_bin', 'latin1', 'utf8mb3']) {
+        const store = newStore({ tableName: await newTable({ columns }) })
+        for (const condition of ['absent', 'present', 'always'] as const) {
+          const version = await store.write('a', text({ word: 'Ünïcödé' }), inAnHour(), condition)
+          expect(await store.read('a')).toMatchObject({ text: text({ word: 'Ünïcödé' }), version })
+        }
+      }
+    })
+
+    test('of 50 writes over one version, one is made', async () => {
+      const store = newStore()
+      const version = (await store.write('a', text(), inAnHour(), 'absent')) as string
+      const writers = Array.from({ length: 50 }, (_, n) => store.write('a', text({ n }), inAnHour(), { version }))
+      const written = versions(await Promise.all(writers))
+      expect(written).toHaveLength(1)
+      expect((await store.read('a'))?.version).toBe(written[0])
+    })
+
+    test('of 50 that take the place of an expired record, one does', async () => {
+      const store = newStore({ tableName: await newTable({ ended: 1 }) })
+      const writers = Array.from({ length: 50 }, (_, n) => store.write('ended0', text({ n }), inAnHour(), 'absent'))
+      expect(versions(await Promise.all(writers))).toHaveLength(1)
+    })
+
+    test('a megabyte, and characters of every kind', async () => {
+      const store = newStore()
+      for (const value of ['x'.repeat(1_000_000), '漢字 🙂 \u2028 \u0001 \0 "\'\\ $1 :a ?']) {
+        await store.write('a', text({ value }), inAnHour(), 'always')
+        expect(JSON.parse((await store.read('a'))?.text ?? '')).toMatchObject({ value })
+      }
+    })
+
+    test('what the column cannot hold is refused, and what was there stays', async () => {
+      const pool = database.newPool()
+      pool.on('connection', (connection) => void connection.query("SET SESSION sql_mode = ''"))
+      const store = newStore({ pool })
+      await store.write('a', text({ n: 1 }), inAnHour(), 'absent')
+      const tooLong = text({ value: 'é'.repeat(2 ** 23) })
+      await expect(store.write('a', tooLong, inAnHour(), 'always')).rejects.toThrow(
+        /session a has \d+ bytes, and the column holds 16777215/,
+      )
+      expect((await store.read('a'))?.text).toBe(text({ n: 1 }))
+    })
+
+    test('quotes are safe where a backslash is no escape', async () => {
+      const pool = database.newPool()
+      pool.on('connection', (connection) => void connection.query("SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES'"))
+      const store = newStore({ pool })
+      await store.write('other', text({ user: 'bob' }), inAnHour(), 'absent')
+      const value = `', expires = 0 -- \\' ", \\\\`
+      await store.write("it's", text({ value }), inAnHour(), 'absent')
+      expect((await store.read("it's"))?.text).toBe(text({ value }))
+      expect((await store.read('other'))?.text).toBe(text({ user: 'bob' }))
+    })
+  })
+
+  describe('clients', () => {
+    const works = async (store: MysqlStore): Promise<void> => {
+      const end = inAnHour()
+      const version = (await store.write('a', text({ n: 1 }), end, 'absent')) as string
+      expect(await store.renew('a', end)).toBe(true)
+      expect(await store.write('a', text({ n: 1 }), end, 'always')).toBe(version)
+      expect(await store.write('a', text({ n: 1 }), end, 'present')).toBe(version)
+      expect(await store.write('a', text({ n: 1 }), end, { version })).toBe(version)
+      expect(await store.write('a', text({ n: 2 }), end, { version: 'another' })).toBeNull()
+      expect(await store.write('a', text({ n: 2 }), end, 'absent')).toBeNull()
+      expect((await store.scan(null, 10)).records).toEqual([
+        { id: 'a', text: text({ n: 1 }), expires: Math.ceil(end / 1000) * 1000, version },
+      ])
+      expect(await store.count()).toBe(1)
+      expect(await store.remove('a')).toBe(true)
+      expect(await store.renew('a', end)).toBe(false)
+      expect(await store.write('a', text(), end, 'present')).toBeNull()
+    }
+
+    test('a pool and a connection, with callbacks and with promises', async () => {
+      const settings = database.settings()
+      const clients = [
+        mysql.createPool(settings),
+        mysqlPromise.createPool(settings),
+        mysql.createConnection(settings),
+        await mysqlPromise.createConnection(settings),
+      ]
+      for (const client of clients) {
+        await works(newStore({ pool: client }))
+        await ('promise' in client ? client.promise().end() : client.end())
+      }
+    })
+
+    test('without the flag FOUND_ROWS a write that changes nothing is one all the same', () =>
+      works(newStore({ pool: database.newPool({ flags: ['-FOUND_ROWS'] }) })))
+
+    test('a pool that gives its other users rows of another shape', () =>
+      works(newStore({ pool: database.newPool({ rowsAsArray: true, typeCast: false, namedPlaceholders: true }) })))
+
+    test('where to connect', async () => {
+      const { host, user } = { host: '127.0.0.1', user: 'root' }
+      await works(newStore({ host, port: 3306, user, password: '', database: database.name, connectionLimit: 2 }))
+    })
+
+    test('close ends what the store opened, and a given pool if asked to', async () => {
+      const connected = async (): Promise<number> =>
+        (await database.rows('SELECT id FROM information_schema.processlist WHERE db = ?', [database.name])).length
+      const before = await connected()
+      const own = newStore({ host: '127.0.0.1', user: 'root', database: database.name })
+      await own.read('a')
+      expect(await connected()).toBe(before + 1)
+      await own.close()
+      await own.close()
+      await expect.poll(connected).toBe(before)
+
+      await newStore().close()
+      expect(await database.rows('SELECT 1 AS one')).toEqual([{ one: 1 }])
+
+      const pool = mysqlPromise.createPool(database.settings())
+      const ending = newStore({ pool, endConnectionOnClose: true })
+      await ending.read('a')
+      await ending.close()
+      await expect(pool.query('SELECT 1')).rejects.toThrow(/closed/)
+    })
+
+    test('a call whose connection is lost rejects, and the next one works', async () => {
+      const tableName = await newTable({ ended: 1 })
+      const store = newStore({ tableName, pool: database.newPool({ connectionLimit: 1 }) })
+      await duringTransaction(database.pool, `SELECT * FROM ${tableName} FOR UPDATE`, async () => {
+        const write = store.write('ended0', text(), inAnHour(), 'always')
+        const lost = expect(write).rejects.toThrow(/closed|lost|killed|interrupted/i)
+        await database.run(`KILL ${await blockedConnection(database)}`)
+        await lost
+      })
+      expect(await store.write('ended0', text(), inAnHour(), 'absent')).not.toBeNull()
+    })
+
+    test('idle connections that were lost are replaced by the pool', async () => {
+      const pool = database.newPool({ connectionLimit: 1 })
+      const store = newStore({ pool })
+      await store.read('a')
+      const connection = await pool.getConnection()
+      const closed = new Promise((resolve) => connection.connection.once('end', resolve))
+      const { threadId } = connection
+      connection.release()
+      await database.run(`KILL ${threadId}`)
+      await closed
+      expect(await store.read('a')).toBeNull()
+    })
+
+    test('the loss of a single idle connection is told, and ends no process', async () => {
+      const connection = mysql.createConnection(database.settings())
+      let told: (message: unknown) => void
+      const lost = new Promise((resolve) => (told = resolve))
+      const store = newStore({ pool: connection, errorLog: (message) => told(message) })
+      await store.read('a')
+      await database.run(`KILL ${connection.threadId}`)
+      expect(await lost).toMatch(/a connection was lost/)
+      await expect(store.read('a')).rejects.toThrow(/closed/)
+    })
+  })
+
+  describe('tables', () => {
+    test('20 processes may make it at once', async () => {
+      const tableName = unique()
+      const writers = Array.from({ length: 20 }, (_, n) => {
+        const store = newStore({ pool: database.newPool({ connectionLimit: 1 }), tableName })
+        return Promise.all([store.write(`s${n}`, text(), inAnHour(), 'absent'), store.link('ada', `s${n}`, inAnHour())])
+      })
+      await Promise.all(writers)
+      expect(await countIn(tableName)).toBe(20)
+      expect(await newStore({ tableName }).linked('ada')).toHaveLength(20)
+    })
+
+    test('what fails is tried again, and a table dropped meanwhile is made anew', async () => {
+      const other = unique()
+      const store = newStore({ tableName: `${other}.sessions` })
+      await expect(store.read('a')).rejects.toThrow(new RegExp(`Unknown database '${other}'`))
+      await database.run(`CREATE DATABASE ${other}`)
+      try {
+        expect(await store.read('a')).toBeNull()
+        await database.run(`DROP TABLE ${other}.sessions`)
+        expect(await store.write('a', text(), inAnHour(), 'absent')).not.toBeNull()
+      } finally {
+        await database.run(`DROP DATABASE ${other}`)
+      }
+    })
+
+    test('without createDatabaseTable, the error has the SQL to run', async () => {
+      const store = newStore({ createDatabaseTable: false })
+      const runSqlIn = async (work: Promise<unknown>): Promise<void> => {
+        const error = await work.then(
+          () => undefined,
+          (error: Error) => error,
+        )
+        expect(error).toMatchObject({
+          code: 'ERR_SESSION_OPTION',
+          message: expect.stringContaining('set the option createDatabaseTable, or run:\n') as string,
+        })
+        const statements = (error as Error).message.replace(/^.*\n/, '').split(';')
+        for (const sql of statements) if (sql.trim()) await database.run(sql)
+      }
+      await runSqlIn(store.read('a'))
+      await store.write('a', text(), inAnHour(), 'absent')
+      await runSqlIn(store.link('ada', 'a', inAnHour()))
+      await store.link('ada', 'a', inAnHour())
+      expect(await store.linked('ada')).toEqual(['a'])
+    })
+
+    test('a user who may change rows and make no tables needs no more', async () => {
+      const tableName = await newTable()
+      const user = unique()
+      await database.run(`CREATE USER ${user}@'%' IDENTIFIED BY 'a password'`)
+      await database.run(`GRANT SELECT, INSERT, UPDATE, DELETE ON ${database.name}.${tableName} TO ${user}@'%'`)
+      const pool: Pool = mysqlPromise.createPool(database.settings({ user, password: 'a password' }))
+      try {
+        const store = newStore({ pool, tableName })
+        await store.write('a', text(), inAnHour(), 'absent')
+        expect(await store.remove('a')).toBe(true)
+        await store.prune(10)
+      } finally {
+        await pool.end()
+        await database.run(`DROP USER ${user}@'%'`)
+      }
+    })
+
+    test('names of any kind', async () => {
+      const columnNames = { session_id: 'the `id`', expires: "it's", data: 'd"?"' }
+      const store = newStore({ schema: { tableName: "My `table's`; -- ?", columnNames } })
+      await store.write('live', text(), inAnHour(), 'absent')
+      await store.write('ended', text(), anHourAgo(), 'absent')
+      await store.link('ada', 'ended', anHourAgo())
+      expect(await store.prune(10)).toBe(1)
+      expect(await store.linked('ada')).toEqual([])
+      expect((await store.scan(null, 10)).records.map(({ id }) => id)).toEqual(['live'])
+    })
+  })
+
+  describe('pruning', () => {
+    test('goes in steps, and keeps what lives', async () => {
+      const tableName = await newTable({ ended: 1200 })
+      const store = newStore({ tableName })
+      await store.write('live', text(), inAnHour(), 'absent')
+      const pruned = []
+      for (let n = 0; n < 4; n++) pruned.push(await store.prune(500))
+      expect(pruned).toEqual([500, 500, 200, 0])
+      expect(await countIn(tableName)).toBe(1)
+      await database.run(`INSERT INTO ${tableName} VALUES ('a first one', 1, '{}')`)
+      expect(await store.prune(500)).toBe(1)
+    })
+
+    test('by several processes at a time counts every record once', async () => {
+      const tableName = await newTable({ ended: 1200 })
+      const pruned = await Promise.all([1, 2, 3, 4].map(() => newStore({ tableName }).prune(1000)))
+      expect(pruned.reduce((sum, count) => sum + count)).toBe(1200 - (await countIn(tableName)))
+    })
+
+    test('waits for no record that lives', async () => {
+      const tableName = await newTable({ ended: 3 })
+      const store = newStore({ tableName })
+      for (const id of ['a live one', 'zzz']) await store.write(id, text(), inAnHour(), 'absent')
+      const write = `UPDATE ${tableName} SET data = '{}' WHERE session_id IN ('a live one', 'zzz')`
+      await duringTransaction(database.pool, write, async () => {
+        expect(await store.prune(10)).toBe(3)
+      })
+    })
+
+    test('spares a record that is renewed meanwhile', async () => {
+      const tableName = await newTable({ ended: 2 })
+      const store = newStore({ tableName })
+      const renewal = `UPDATE ${tableName} SET expires = 4102444800 WHERE session_id = 'ended0'`
+      await duringTransaction(database.pool, renewal, async (commit) => {
+        const pruned = store.prune(10)
+        await blockedConnection(database)
+        await commit()
+        expect(await pruned).toBe(1)
+      })
+      expect(await store.read('ended0')).not.toBeNull()
+    })
+
+    test('happens by itself, again and again', async () => {
+      const tableName = await newTable({ ended: 3 })
+      const store = newStore({ tableName, checkExpirationInterval: 20 })
+      expect(await store.read('ended0')).toBeNull()
+      await expect.poll(() => countIn(tableName)).toBe(0)
+      await database.run(`INSERT INTO ${tableName} VALUES ('more', 1, '{}')`)
+      await expect.poll(() => countIn(tableName)).toBe(0)
+    })
+
+    test('tells what fails, and goes on, even if telling fails', async () => {
+      const tableName = await newTable({ ended: 1 })
+      let told: (error: unknown) => void
+      const failure = new Promise((resolve) => (told = resolve))
+      const store = newStore({
+        tableName,
+        createDatabaseTable: false,
+        checkExpirationInterval: 20,
+        errorLog: (_message, error) => {
+          told(error)
+          throw new Error('the log is full')
+        },
+      })
+      await store.read('a')
+      await database.run(`RENAME TABLE ${tableName} TO ${tableName}x`)
+      expect(await failure).toMatchObject({ cause: { code: 'ER_NO_SUCH_TABLE' } })
+      await database.run(`RENAME TABLE ${tableName}x TO ${tableName}`)
+      await expect.poll(() => countIn(tableName)).toBe(0)
+    })
+
+    test('keeps no process alive', async () => {
+      const program = `
+        const { MysqlStore } = require(${JSON.stringify(path.join(__dirname, '../../dist/stores/mysql'))})
+        const pool = require('mysql2').createPool(${JSON.stringify(database.settings())})
+        const store = new MysqlStore({ pool, schema: { tableName: '${await newTable()}' } })
+        store.read('a').then((record) => { console.log(record); pool.end() })`
+      const { stdout } = await promisify(execFile)(process.execPath, ['-e', program], { cwd: __dirname })
+      expect(stdout).toBe('null\n')
+    })
+  })
+
+  describe("a user's sessions", () => {
+    test('are asked for before there is any table', async () => {
+      expect(await newStore().linked('ada')).toEqual([])
+    })
+
+    test('a link waits for its session to be written', async () => {
+      const store = newStore()
+      await store.link('ada', 'a', inAnHour())
+      await store.prune(10)
+      expect(await store.linked('ada')).toEqual(['a'])
+      await store.write('a', text(), inAnHour(), 'absent')
+      expect(await store.linked('ada')).toEqual(['a'])
+    })
+
+    test('a link lasts as long as its session is renewed', async () => {
+      const store = newStore()
+      await store.link('ada', 'a', anHourAgo())
+      await store.write('a', text(), inAnHour(), 'absent')
+      await store.prune(10)
+      expect(await store.linked('ada')).toEqual(['a'])
+    })
+
+    test('a link whose session is gone leaves, when pruned or asked for', async () => {
+      const tableName = unique()
+      const store = newStore({ tableName })
+      for (const user of ['ada', 'bob']) {
+        await store.write(`${user}1`, text(), inAnHour(), 'absent')
+        for (const id of [`${user}1`, `${user}2`]) await store.link(user, id, anHourAgo())
+      }
+      expect(await store.linked('ada')).toEqual(['ada1'])
+      expect(await countIn(`${tableName}_user`)).toBe(3)
+      await newStore({ tableName }).prune(10)
+      expect(await countIn(`${tableName}_user`)).toBe(2)
+    })
+
+    test('noted again, a link lasts until the later end', async () => {
+      const store = newStore()
+      await store.link('ada', 'a', inAnHour())
+      await store.link('ada', 'a', anHourAgo())
+      await store.prune(10)
+      expect(await store.linked('ada')).toEqual(['a'])
+    })
+
+    test('users are told apart by every character', async () => {
+      const store = newStore()
+      for (const user of ['ada', 'Ada', 'ada ', 'àda']) await store.link(user, `of ${user}.`, inAnHour())
+      for (const user of ['ada', 'Ada', 'ada ', 'àda']) expect(await store.linked(user)).toEqual([`of ${user}.`])
+      await store.unlink('ada ', 'of ada .')
+      expect(await store.linked('ada ')).toEqual([])
+      expect(await store.linked('ada')).toEqual(['of ada.'])
+    })
+  })
+})
