@@ -1,10 +1,23 @@
-import type session from '../index'
+import assert from 'node:assert/strict'
 
-/** One sentence of a store contract, as something to run: it rejects where the store does not keep it. */
+/** One sentence of a store contract, as something to run. */
 export interface ContractCase {
+  /** What the sentence is about: a method, or a topic such as `'parallel'`. */
   readonly group: string
   readonly name: string
-  readonly run: () => Promise<void>
+  /** The optional methods that the case calls; see `capabilities`. */
+  readonly needs: readonly string[]
+  /**
+   * Rejects where the store does not keep the sentence. Where the store lacks a method that the case needs, it is
+   * skipped: by the `skip` of what Vitest and `node:test` hand to a test, else by doing nothing.
+   */
+  readonly run: (context?: { skip?: (reason: string) => void }) => Promise<void>
+}
+
+/** What is to be known of a store before its cases run. */
+export interface StoreFacts {
+  /** How far from its time, in ms, a session may end: 1000 for a store that keeps seconds. Default: 1. */
+  granularity?: number
 }
 
 /** A fresh, empty store, and how to let go of it after a case. */
@@ -17,27 +30,55 @@ export type MakeStore<Store> = () => Store | Made<Store> | Promise<Store | Made<
 
 const OPTIONAL = ['touch', 'all', 'length', 'clear', 'prune', 'removeAll', 'count', 'close', 'link', 'unlink', 'linked']
 
-/** Which optional methods a store has. The contracts have no cases for what it has not. */
-export function capabilities(store: session.Store): string[] {
-  return OPTIONAL.filter((method) => typeof (store as unknown as Record<string, unknown>)[method] === 'function')
+/** Which optional methods a store has. Cases that need another one are skipped. */
+export function capabilities(store: object): string[] {
+  return OPTIONAL.filter((method) => has(store, method))
 }
 
-/** Builds cases that each get a store of their own, and leave it closed. */
-export function caseBuilder<Store extends object>(make: MakeStore<Store>) {
+function has(store: object, method: string): boolean {
+  return typeof (store as Record<string, unknown>)[method] === 'function'
+}
+
+/** The longest, in ms, that a case may take: a store that never answers is a failure that has a name. */
+const CASE_LIMIT = 20_000
+
+/** Collects cases that each get a store of their own and leave it closed. */
+export function collectCases<Store extends object>(make: MakeStore<Store>) {
   const cases: ContractCase[] = []
-  const add = (group: string, name: string, body: (store: Store) => Promise<void>): void => {
-    const run = async (): Promise<void> => {
-      const made = await make()
-      const { store, close }: Made<Store> = 'store' in made ? made : { store: made }
-      try {
-        await body(store)
-      } finally {
-        await close?.()
-      }
-    }
-    cases.push({ group, name, run })
+  const add = (group: string, name: string, body: (store: Store) => Promise<void>, ...needs: string[]): void => {
+    const run: ContractCase['run'] = (context = undefined) =>
+      withStore(make, async (store) => {
+        const missing = needs.filter((method) => !has(store, method))
+        if (missing.length > 0) context?.skip?.(`the store has no ${missing.join(', ')}`)
+        else await within(CASE_LIMIT, 'the case', body(store))
+      })
+    cases.push({ group, name, needs, run })
   }
   return { cases, add }
+}
+
+/** Makes a store for as long as `use` runs. */
+export async function withStore<Store extends object>(
+  make: MakeStore<Store>,
+  use: (store: Store) => Promise<void>,
+): Promise<void> {
+  const made = await make()
+  // Some stores have a property called store; none is without get.
+  const { store, close }: Made<Store> = 'get' in made ? { store: made as Store } : (made as Made<Store>)
+  try {
+    await use(store)
+  } finally {
+    await close?.()
+  }
+}
+
+/** Rejects when an answer takes longer than so many ms. */
+export async function within<T>(ms: number, what: string, promise: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const limit = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new assert.AssertionError({ message: `${what} took longer than ${ms} ms` })), ms)
+  })
+  return Promise.race([promise, limit]).finally(() => clearTimeout(timer))
 }
 
 let made = 0
@@ -48,6 +89,22 @@ export function freshId(): string {
 }
 
 export const HOUR = 3_600_000
+/** How far from now, in ms, a session ends that a case waits for, and how much later it has certainly ended. */
+const SOON = 60
+const SLACK = 50
+
+/** The ends of sessions, as a store of this granularity keeps them. */
+export function endsOf({ granularity = 1 }: StoreFacts) {
+  return {
+    /** An end that a case can wait for, by `untilEnded`. */
+    soon: () => Date.now() + SOON,
+    untilEnded: () => later(SOON + granularity + SLACK),
+    near(actual: unknown, wanted: number): void {
+      const end = new Date(actual as number).getTime()
+      assert.ok(Math.abs(end - wanted) <= granularity + SLACK, `ends at ${String(actual)}, not at ${wanted}`)
+    },
+  }
+}
 
 export function later(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms))
@@ -56,12 +113,20 @@ export function later(ms: number): Promise<void> {
 /** IDs that are legal, and mean something to some backend or other. */
 export const UNUSUAL_IDS = [
   'a*b?[c]',
+  'a*',
   "it's; DROP TABLE--",
+  '"double" `back`',
   '%_\\',
-  'ünïcödé-✓',
+  'ünïcödé-✓-🙂',
+  'case',
+  'CASE',
   '__proto__',
   'constructor',
+  'toString',
+  'null',
+  '../a',
   'a:b/c.d',
+  'a b',
   'x'.repeat(120),
 ]
 
@@ -73,10 +138,29 @@ export function unusualValues(): { [name: string]: unknown } {
     unicode: 'żółć 漢字 🙂 \u2028',
     quotes: `"'\`\\`,
     empty: { object: {}, array: [], string: '' },
-    numbers: [0, -1, 1.5, 1e21, 1e-7],
+    booleans: [true, false],
+    numbers: [0, -1, 1.5, 1e21, 1e-7, Number.MAX_SAFE_INTEGER],
     nothing: null,
+    date: '2020-02-02T02:02:02.020Z',
+    names: { '': 1, $set: 2, 'a.b': 3, żółć: 4, length: 5 },
     deep,
-    keys: JSON.parse('{"__proto__":{"polluted":true},"constructor":{"prototype":1}}') as unknown,
+    keys: pollution(),
     large: 'x'.repeat(1_000_000),
   }
+}
+
+/** Keys of its own that pollute prototypes where they are assigned. */
+export function pollution(): object {
+  return JSON.parse('{"__proto__":{"polluted":true},"constructor":{"prototype":{"polluted":true}}}') as object
+}
+
+export function assertNothingPolluted(): void {
+  assert.equal(({} as { polluted?: unknown }).polluted, undefined, 'Object.prototype is as it was')
+}
+
+/** Values that JSON cannot hold. */
+export function impossibleValues(): { [name: string]: unknown } {
+  const circular: { self?: unknown } = {}
+  circular.self = circular
+  return { circular, bigint: 1n }
 }

@@ -1,11 +1,33 @@
 /**
- * For the tests of stores, and of apps that have sessions. No test runner is needed, and any will do:
+ * For the tests of stores, and of apps that have sessions.
+ *
+ * The contracts of stores are lists of cases that need no test runner, and run in any. With Vitest:
  *
  * ```ts
- * for (const { group, name, run } of recordStoreContract(() => new MyStore())) test(`${group}: ${name}`, run)
+ * import { describe, test } from 'vitest'
+ * import { recordStoreContract } from 'sessile/testing'
+ *
+ * describe('MyStore', () => {
+ *   for (const { group, name, run } of recordStoreContract(() => new MyStore())) test(`${group}: ${name}`, run)
+ * })
  * ```
+ *
+ * With `node:test`, and a store that is to be closed after each case:
+ *
+ * ```js
+ * const { test } = require('node:test')
+ * const { storeContract } = require('sessile/testing')
+ *
+ * const make = async () => {
+ *   const store = await MyStore.connect({ prefix: randomUUID() })
+ *   return { store, close: () => store.disconnect() }
+ * }
+ * for (const { group, name, run } of storeContract(make, { granularity: 1000 })) test(`${group}: ${name}`, run)
+ * ```
+ *
+ * Every case calls the function for a store of its own, which has to be empty and to share nothing with the others.
  */
 export { signedCookie, type SignedCookieOptions } from './signed-cookie'
-export { capabilities, type ContractCase, type Made, type MakeStore } from './contract-case'
-export { storeContract, type StoreFacts } from './store-contract'
+export { capabilities, type ContractCase, type Made, type MakeStore, type StoreFacts } from './contract-case'
+export { storeContract } from './store-contract'
 export { recordStoreContract } from './record-store-contract'
