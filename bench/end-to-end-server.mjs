@@ -39,6 +39,7 @@ const stores = {
     const Database = require('libsql')
     const file = join(tmpdir(), `sessile-bench-${process.pid}.db`)
     const database = new Database(file)
+    database.exec('PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
     cleanUp = async () => {
       database.close()
       for (const suffix of ['', '-wal', '-shm']) rmSync(file + suffix, { force: true })

@@ -100,9 +100,10 @@ function evaluate(servers) {
   return results
 }
 
-/** How many times less sessile adds than the other, by medians. */
+/** How many times less sessile adds than the other, by medians; infinitely where it adds nothing. */
 export function timesLess(results, framework, other, sessile, request = 'read') {
-  return results[`${framework}: ${other}`][request].median / results[`${framework}: ${sessile}`][request].median
+  const added = results[`${framework}: ${sessile}`][request].median
+  return added > 0 ? results[`${framework}: ${other}`][request].median / added : Infinity
 }
 
 const PAIRS = {

@@ -39,7 +39,7 @@ export function respond(res, body) {
   res.end(body)
 }
 
-/** Does with a request what Node's HTTP server does, from the parsed header on. */
+/** Does with a request what Node's HTTP server does, from the parsed header on; answers the request. */
 export function request(handle, socket, cookie, finished) {
   const req = new IncomingMessage(socket)
   req.httpVersionMajor = 1
@@ -68,4 +68,5 @@ export function request(handle, socket, cookie, finished) {
     finished()
   })
   handle(req, res)
+  return req
 }
