@@ -168,7 +168,7 @@ describe('the store inside', () => {
   })
 
   test('says when a session ends, even by a function', () => {
-    const redis = new RedisStore({ client: { sendCommand: () => undefined }, ttl: () => 60 })
+    const redis = new RedisStore({ client: createClient(), ttl: () => 60 })
     const ends = new SealedStore(redis, { hashIds: true }).expiresOf({ cookie: {} })
     expect(Math.abs(ends - Date.now() - 60_000)).toBeLessThan(10_000)
   })

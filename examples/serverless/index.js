@@ -8,7 +8,9 @@ let sessions
 
 /** Made by the first call. Expired sessions are deleted by a scheduled call of `store.prune`, not by a timer. */
 function middleware() {
-  const store = new SqliteStore({ database: new Database(process.env.FILE ?? 'sessions.db'), pruneInterval: 0 })
+  const database = new Database(process.env.FILE ?? 'sessions.db')
+  database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 5000')
+  const store = new SqliteStore({ database, pruneInterval: 0 })
   const secret = process.env.SESSION_SECRET ?? 'set SESSION_SECRET to the output of: openssl rand -base64 32'
   return session({ secret, store, resave: false, saveUninitialized: false, cookie: { maxAge: 3_600_000 } })
 }

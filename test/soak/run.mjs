@@ -85,7 +85,10 @@ function safely(text) {
   }
 }
 
-/** One visitor: logs in, reads, writes, streams, gives up, logs out. Every answer has to carry this visitor's own secret. */
+/**
+ * One visitor: logs in, reads, writes, streams, gives up, logs out. Every answer has to carry this visitor's own secret,
+ * and every read what was acknowledged before.
+ */
 async function visitor(number, servers) {
   const anyPort = () => servers[Math.floor(Math.random() * servers.length)].port
   for (let life = 0; Date.now() < until; life++) {
@@ -99,8 +102,9 @@ async function visitor(number, servers) {
         if (!wasDown && !redisDown && Date.now() - lastRestart > 3000)
           failures.push(`${route}: ${JSON.stringify(answer.body)} while Redis was up`)
       }
-      const told = answer.body?.owner
-      if (told !== undefined && told !== owner) failures.push(`${route} told ${owner} of ${told}`)
+      if (answer.status === 0 && !options?.abort) failures.push(`${route}: ${answer.error ?? 'cut off'}`)
+      const tells = answer.status === 200 && !['/untouched', '/logout'].includes(route)
+      if (tells && answer.body?.owner !== owner) failures.push(`${route} told ${owner} of ${answer.body?.owner}`)
       return answer
     }
     const login = await ask(`/login?owner=${owner}`)
@@ -110,13 +114,16 @@ async function visitor(number, servers) {
     }
     let acknowledged = 0
     let uncertain = 0
+    const keys = []
     for (let step = 0; step < 30 && Date.now() < until; step++) {
       const dice = Math.random()
       if (dice < 0.3) {
         const { status, body } = await ask('/read')
         if (
           status === 200 &&
-          (body?.owner !== owner || body.writes < acknowledged || body.writes > acknowledged + uncertain)
+          (body.writes < acknowledged ||
+            body.writes > acknowledged + uncertain ||
+            keys.some((key) => !body.keys.includes(key)))
         ) {
           failures.push(`${owner} reads ${JSON.stringify(body)} after ${acknowledged} writes (${uncertain} uncertain)`)
           break
@@ -127,10 +134,14 @@ async function visitor(number, servers) {
         if (status === 200) acknowledged++
         else uncertain++
       } else if (dice < 0.75) {
-        await Promise.all([1, 2, 3].map((key) => ask(`/parallel/${step}-${key}`)))
+        const write = async (key) => (await ask(`/parallel/${key}`)).status === 200 && keys.push(key)
+        await Promise.all([1, 2, 3].map((number) => write(`key-${step}-${number}`)))
       } else if (dice < 0.85) await ask('/stream')
-      else if (dice < 0.92) await ask('/read', { abort: true })
-      else await ask('/untouched')
+      else if (dice < 0.92) {
+        const route = ['/read', '/write', '/stream'][step % 3]
+        await ask(route, { abort: true })
+        if (route === '/write') uncertain++
+      } else await ask('/untouched')
     }
     const old = { ...jar }
     const { status } = await ask('/logout')

@@ -25,7 +25,10 @@ async function main() {
     Object.assign(req.session, { owner: req.query.owner, writes: 0 })
     res.redirect('/read')
   })
-  app.get('/read', (req, res) => res.json({ owner: req.session.owner, writes: req.session.writes }))
+  app.get('/read', (req, res) => {
+    const { owner, writes, ...rest } = req.session
+    res.json({ owner, writes, keys: Object.keys(rest) })
+  })
   app.get('/untouched', (req, res) => res.json({}))
   app.get('/write', async (req, res) => {
     await sessions.update(req, (session) => {
@@ -34,7 +37,7 @@ async function main() {
     res.json({ owner: req.session.owner, writes: req.session.writes })
   })
   app.get('/parallel/:key', (req, res) => {
-    req.session[`key-${req.params.key}`] = req.params.key
+    req.session[req.params.key] = true
     res.json({ owner: req.session.owner })
   })
   app.get('/stream', (req, res) => {
