@@ -1,3 +1,4 @@
+import type { EventEmitter } from 'node:events'
 import type { ServerResponse } from 'node:http'
 import { isPromise, type MaybePromise } from './maybe-promise'
 
@@ -8,6 +9,8 @@ export interface EndOfResponse {
    * called off and the error given to `fail`.
    */
   commit(): MaybePromise<void>
+  /** Commits the session of a response that may never be ended, and may yet be. */
+  commitSoFar(): MaybePromise<void>
   /** Has the application answer with an error instead; the response is as if `end` had not been called. */
   fail(error: unknown): void
   /** Takes an error when the response can no longer be changed. */
@@ -88,6 +91,20 @@ export function holdEnd(res: ServerResponse, hooks: EndOfResponse): void {
   }
 
   res.end = sessionEnd as typeof res.end
+  if (res.req?.method === 'HEAD') commitAtClose(res, hooks)
+}
+
+/** On HTTP/2 the header block ends the answer to HEAD: a body that is piped fails, and `end` is never called. */
+function commitAtClose(res: ServerResponse & { stream?: EventEmitter }, hooks: EndOfResponse): void {
+  res.stream?.once('close', () => {
+    if (!res.headersSent) return
+    try {
+      const committed = hooks.commitSoFar()
+      if (isPromise(committed)) committed.then(undefined, (error: unknown) => hooks.report(error))
+    } catch (error) {
+      hooks.report(error)
+    }
+  })
 }
 
 interface Body {

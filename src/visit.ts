@@ -569,6 +569,10 @@ export class Visit implements SessionOwner, EndOfResponse {
     return this.#saving.then(now, now)
   }
 
+  commitSoFar(): MaybePromise<void> {
+    if (this.#begun && !this.#over) return this.#commitNow(true)
+  }
+
   #commitNow(headersGone: boolean): MaybePromise<void> {
     let session = this.#peek()
     if (session === UNSEEN) {
@@ -694,9 +698,14 @@ export class Visit implements SessionOwner, EndOfResponse {
 
   report(error: unknown): void {
     const { events, idProperty } = this.settings
-    if (this.res.writableFinished) events.emit('storeError', { error, id: String(this.req[idProperty]) })
+    if (isFinished(this.res)) events.emit('storeError', { error, id: String(this.req[idProperty]) })
     else setImmediate(this.next, error)
   }
+}
+
+/** HTTP/2 responses lack `writableFinished`. */
+function isFinished({ writableFinished, stream }: ServerResponse & { stream?: { closed: boolean } }): boolean {
+  return writableFinished || stream?.closed === true
 }
 
 /** A session of stored data; its cookie ends at `ends` (ms since the epoch), or when it says itself. */

@@ -87,8 +87,8 @@ describe('the packed library', () => {
     expect(names).toContain('LICENSE')
   })
 
-  test('stays small: at most 330 KB unpacked', () => {
-    expect(files.reduce((sum, { size }) => sum + size, 0)).toBeLessThan(330_000)
+  test('stays small: at most 380 KB unpacked', () => {
+    expect(files.reduce((sum, { size }) => sum + size, 0)).toBeLessThan(380_000)
   })
 
   test('has no install scripts', () => {
