@@ -180,6 +180,23 @@ describe('the packed library', () => {
     })
   }
 
+  test('TypeScript: in place of @types/express-session, which other types bring along, it does not clash', () => {
+    const at = project('beside-types', 'sessile')
+    cpSync(path.join(folder, 'package'), path.join(at, 'node_modules/@types/express-session'), { recursive: true })
+    const source = `import express from 'express'
+      import session from 'sessile'
+      import * as other from 'express-session'
+      declare module 'sessile' { interface SessionData { userId: number } }
+      express().use(session('x')).get('/', async (req, res) => {
+        const id: number | undefined = req.session.userId
+        await req.session.save()
+        const data: other.SessionData = req.session as session.SessionData
+        res.json({ id, data })
+      })`
+    const types = ['--types', 'node,express,express-session']
+    expect(compile(at, 'a.ts', source, '--module', 'node16', '--esModuleInterop', ...types)).toBe('')
+  })
+
   test('importing it loads no client of a database', () => {
     const at = project('lean', 'sessile')
     const code = `require('sessile')
