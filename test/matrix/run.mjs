@@ -1,27 +1,73 @@
-// The tests on other versions of Node: npm run matrix [-- 20 22 24 26]. Each comes from the npm package `node`.
+// The tests on everything that sessile is for: npm run matrix [-- node20 express4 typescript7 …]
+// Each version of Node and of TypeScript comes from npm; the library under test is the packed one.
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 
-const versions = process.argv.length > 2 ? process.argv.slice(2) : ['20', '22', '24', '26']
-const results = []
+const root = path.join(import.meta.dirname, '../..')
 
-for (const version of versions) {
-  const folder = path.join(tmpdir(), `sessile-node-${version}`)
+/** Installs packages into a folder of their own, and answers where they are. */
+function install(name, ...packages) {
+  const folder = path.join(tmpdir(), `sessile-matrix-${name}`)
   mkdirSync(folder, { recursive: true })
   writeFileSync(path.join(folder, 'package.json'), '{}')
-  execFileSync('npm', ['install', '--no-save', '--silent', `node@${version}`], { cwd: folder, stdio: 'inherit' })
-  const bin = path.join(folder, 'node_modules/node/bin')
-  const exact = execFileSync(path.join(bin, 'node'), ['--version'], { encoding: 'utf8' }).trim()
-  console.log(`\n== Node ${exact}`)
-  const { status } = spawnSync(path.join(bin, 'node'), ['node_modules/vitest/vitest.mjs', 'run', '--reporter=dot'], {
-    stdio: 'inherit',
-    env: { ...process.env, PATH: `${bin}:${process.env.PATH}` },
-  })
-  results.push({ node: exact, status })
+  execFileSync('npm', ['install', '--no-save', '--silent', ...packages], { cwd: folder, stdio: 'inherit' })
+  return path.join(folder, 'node_modules')
 }
 
-console.log('')
-for (const { node, status } of results) console.log(`Node ${node}: ${status === 0 ? 'passed' : 'FAILED'}`)
-process.exit(results.some(({ status }) => status !== 0) ? 1 : 0)
+/** The tarball, where the dependencies of the library are found: below `node_modules`. */
+function pack() {
+  const folder = path.join(root, 'node_modules/.packed')
+  rmSync(folder, { recursive: true, force: true })
+  mkdirSync(folder)
+  execFileSync('npm', ['pack', '--silent', '--pack-destination', folder], { cwd: root })
+  execFileSync('tar', ['-xzf', path.join(folder, 'sessile-1.0.0.tgz'), '-C', folder])
+  return path.join(folder, 'package')
+}
+
+function node(version) {
+  return () => {
+    const modules = install(`node${version}`, `node@${version}`, ...(version > 20 ? ['better-sqlite3'] : []))
+    const bin = path.join(modules, 'node/bin')
+    return { PATH: `${bin}:${process.env.PATH}`, NODE_PATH: modules }
+  }
+}
+
+function typescript(version) {
+  return () => ({ TYPESCRIPT: path.join(install(`typescript${version}`, `typescript@${version}`), 'typescript') })
+}
+
+const wholeSuite = []
+const runs = {
+  node20: { environment: node(20), tests: wholeSuite },
+  node22: { environment: node(22), tests: wholeSuite },
+  node24: { environment: node(24), tests: wholeSuite },
+  node26: { environment: node(26), tests: wholeSuite },
+  express4: { environment: () => ({ EXPRESS: 'express4' }), tests: wholeSuite },
+  'typescript5.0': { environment: typescript('5.0'), tests: ['test/package'] },
+  'typescript5.9': { environment: typescript('5.9'), tests: ['test/package'] },
+  typescript7: { environment: typescript('7'), tests: ['test/package'] },
+}
+
+const chosen = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(runs)
+const unknown = chosen.filter((name) => !(name in runs))
+if (unknown.length > 0) throw new Error(`unknown: ${unknown.join(', ')}; there are ${Object.keys(runs).join(', ')}`)
+
+const PACKED_LIBRARY = pack()
+const failed = []
+for (const name of chosen) {
+  const { environment, tests } = runs[name]
+  const env = { ...process.env, PACKED_LIBRARY, ...environment() }
+  const version = execFileSync('node', ['--version'], { env, encoding: 'utf8' }).trim()
+  console.log(`\n== ${name} (Node ${version})`)
+  const { status } = spawnSync('node', ['node_modules/vitest/vitest.mjs', 'run', '--reporter=dot', ...tests], {
+    cwd: root,
+    stdio: 'inherit',
+    env,
+  })
+  if (status !== 0) failed.push(name)
+}
+
+for (const name of chosen) console.log(`${failed.includes(name) ? 'FAILED' : 'passed'}  ${name}`)
+process.exit(failed.length > 0 ? 1 : 0)

@@ -318,7 +318,7 @@ async function seed(store: session.Store, maxAge: number | null): Promise<void> 
     views: 5,
   })
   await put(store, 'valid-id', record(maxAge, maxAge === null ? null : maxAge / 2))
-  await put(store, 'expired-id', record(1000, -1000))
+  await put(store, 'expired-id', record(2000, -1000))
 }
 
 function put(store: session.Store, id: string, data: Data): Promise<void> {

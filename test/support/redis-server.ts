@@ -81,7 +81,8 @@ function redisServer(port: number, settingsFor: (port: number) => string[]): Red
       process.once('exit', stop)
       await until(() => {
         if (started.exitCode !== null) throw new Error(`redis-server ended with ${started.exitCode}`)
-        return cli('info', 'server').includes(`process_id:${started.pid}\r`)
+        // While it loads its data it tells of itself, and refuses the rest.
+        return cli('info', 'server').includes(`process_id:${started.pid}\r`) && cli('ping') === 'PONG'
       })
     },
     async kill() {
