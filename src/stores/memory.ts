@@ -3,6 +3,7 @@ import { SessionError } from '../errors'
 import { hiddenSlot } from '../hidden'
 import { Store } from '../store'
 import { ExpiryQueue, type Ending } from './expiry-queue'
+import { ShardedMap } from './sharded-map'
 
 export interface MemoryStoreOptions {
   /** Lifetime, in ms, of a session whose cookie has no expiry; renewed by every request. Default: one day. */
@@ -87,7 +88,7 @@ class Recency {
 
 /** The state of one store, in one object and off the store, so that subclasses have all names to themselves. */
 class Memory {
-  readonly entries = new Map<string, Entry>()
+  readonly entries = new ShardedMap<Entry>()
   readonly queue = new ExpiryQueue<Entry>()
   /** The IDs of each user's sessions, and the user of each session that has one. */
   readonly users = new Map<string, Set<string>>()
@@ -215,11 +216,11 @@ const methods: Partial<MemoryStore> & ThisType<MemoryStore> = {
     if (entry && typeof condition === 'object' && condition.version !== entry.text) return null
     if (entry && expires <= Date.now()) memory.drop(entry)
     else if (entry) {
-      entry.text = text
+      entry.text = inOnePiece(text)
       entry.expires = expires - START
       memory.queue.hasten(entry)
     } else if (expires > Date.now()) {
-      memory.add(new Entry(id, text, expires - START))
+      memory.add(new Entry(id, inOnePiece(text), expires - START))
     }
     return text
   },
@@ -304,6 +305,15 @@ const methods: Partial<MemoryStore> & ThisType<MemoryStore> = {
 
 for (const [name, value] of Object.entries(methods)) {
   Object.defineProperty(MemoryStore.prototype, name, { value, writable: true, configurable: true })
+}
+
+/**
+ * What JSON.stringify and `+` put together lies in V8's memory in pieces until somebody looks at a character. In one
+ * piece it takes a fifth less, and the next request is spared the copying.
+ */
+function inOnePiece(text: string): string {
+  // Whatever the answer: a question whose answer is not used is optimised away.
+  return text.charCodeAt(0) > 0 ? text : text.toString()
 }
 
 /** The version is the text itself: comparing a text with itself costs nothing, and what is the same lost nothing. */

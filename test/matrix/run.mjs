@@ -28,7 +28,7 @@ function pack() {
 
 function node(version) {
   return () => {
-    const modules = install(`node${version}`, `node@${version}`, ...(version > 20 ? ['better-sqlite3'] : []))
+    const modules = install(`node${version}`, `node@${version}`, ...(version > 20 ? ['better-sqlite3@13'] : []))
     const bin = path.join(modules, 'node/bin')
     return { PATH: `${bin}:${process.env.PATH}`, NODE_PATH: modules }
   }
