@@ -25,7 +25,7 @@ export async function run({ quick }) {
   for (const scale of SIZES) {
     if (quick && scale.sessions === 1_000_000) continue
     results[nameOf(scale)] = {}
-    for (const library of ['express-session', 'sessile']) {
+    for (const library of ['a Map', 'express-session', 'sessile']) {
       console.error(`  ${nameOf(scale)}: ${library}`)
       results[nameOf(scale)][library] = await ask(program, [library, String(scale.sessions), String(scale.size)], {
         execArgv: ['--expose-gc', '--max-old-space-size=6144'],
@@ -35,12 +35,14 @@ export async function run({ quick }) {
   return results
 }
 
+const OPERATIONS = ['get', 'set', 'touch', 'set new, destroy', 'request, reads']
+
 export function tables(results) {
   const rows = Object.entries(results).flatMap(([name, libraries]) =>
     Object.entries(libraries).map(([library, { bytes, operations, expiry }]) => [
       `${name}: ${library}`,
       short(bytes),
-      ...Object.values(operations).map(short),
+      ...OPERATIONS.map((name) => short(operations[name])),
       short(expiry?.longestPauseWithoutGc),
       short(expiry?.longestPause),
       short(expiry?.bytesLeft),
