@@ -28,7 +28,7 @@ export function utcText(date: Date): string {
 
 /** As `date.toISOString()`. */
 export function isoText(date: Date): string {
-  const ms = date.getTime() % 1000
+  const ms = date.getUTCMilliseconds()
   return `${iso.of(date)}${ms < 10 ? '00' : ms < 100 ? '0' : ''}${ms}Z`
 }
 

@@ -31,7 +31,11 @@ export function callStore<T = void>(
   } catch (error) {
     if (!early) throw error
   }
-  if (early) return early.error ? Promise.reject(early.error) : (early.value as T)
+  if (early) {
+    // Its promise says the same once more; nobody waits for that.
+    if (isPromise(returned)) returned.then(undefined, () => undefined)
+    return early.error ? Promise.reject(early.error) : (early.value as T)
+  }
 
   return new Promise<T>((resolve, reject) => {
     let timer: NodeJS.Timeout | undefined

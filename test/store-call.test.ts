@@ -1,0 +1,102 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import type { Store } from '../src'
+import { callStore, withTimeout } from '../src/store-call'
+
+type Callback = (error?: unknown, value?: unknown) => void
+
+const call = (get: (...args: never[]) => unknown, timeout?: number): unknown =>
+  callStore({ get } as unknown as Store, 'get', ['id'], timeout)
+
+beforeEach(() => void vi.useFakeTimers())
+afterEach(() => vi.useRealTimers())
+
+describe('a store answers as it likes', () => {
+  test('at once: no turn of the event loop is lost', () => {
+    expect(call((_id: string, done: Callback) => done(null, 'data'))).toBe('data')
+  })
+
+  test.each<[string, (id: string, done: Callback) => unknown]>([
+    ['by a callback', (_id, done) => setTimeout(done, 5, null, 'data')],
+    ['by a promise, with no callback among its parameters', (_id) => Promise.resolve('data')],
+    ['by both', async (_id, done) => (done(null, 'data'), Promise.resolve('other'))],
+    ['by a callback after its promise', (_id, done) => Promise.resolve(void setTimeout(done, 50, null, 'data'))],
+    ['twice', (_id, done) => setTimeout(() => (done(null, 'data'), done(null, 'other')), 5)],
+    ['with an error after the answer', (_id, done) => setTimeout(() => (done(null, 'data'), done(new Error())), 5)],
+    ['and rejects when it has', (_id, done) => (done(null, 'data'), Promise.reject(new Error('late')))],
+  ])('%s', async (_, get) => {
+    const answered = call(get)
+    await vi.advanceTimersByTimeAsync(100)
+    expect(await answered).toBe('data')
+  })
+
+  test('by a promise of nothing, though a callback is among its parameters: it is waited for, and not for ever', async () => {
+    const answered = call((_id: string, _done: Callback) => Promise.resolve()) as Promise<unknown>
+    await vi.advanceTimersByTimeAsync(1000)
+    expect(await answered).toBeUndefined()
+  })
+})
+
+describe('a store fails as it likes', () => {
+  const broken = new Error('broken')
+
+  test('it throws: so does the call', () => {
+    expect(() =>
+      call(() => {
+        throw broken
+      }),
+    ).toThrow(broken)
+  })
+
+  test('it throws after it has answered: the answer counts', () => {
+    const get = (_id: string, done: Callback): void => {
+      done(null, 'data')
+      throw broken
+    }
+    expect(call(get as never)).toBe('data')
+  })
+
+  test.each<[string, (id: string, done: Callback) => unknown]>([
+    ['at once', (_id, done) => done(broken)],
+    ['by a callback', (_id, done) => setTimeout(done, 5, broken)],
+    ['by a promise', async () => Promise.reject(broken)],
+    ['by both', async (_id, done) => (done(broken), Promise.reject(broken))],
+  ])('%s', async (_, get) => {
+    const answered = call(get) as Promise<unknown>
+    const failed = expect(answered).rejects.toBe(broken)
+    await vi.advanceTimersByTimeAsync(100)
+    await failed
+  })
+
+  test('by a promise that is rejected with nothing: there is an error all the same', async () => {
+    await expect(call(async () => Promise.reject())).rejects.toThrow("the session store's get rejected with nothing")
+  })
+
+  test('it never answers: after the timeout that is an error, and a late answer is nobody’s', async () => {
+    let done: Callback = () => undefined
+    const answered = call((_id: string, callback: Callback) => (done = callback), 200) as Promise<unknown>
+    const failed = expect(answered).rejects.toMatchObject({
+      code: 'ERR_SESSION_STORE_TIMEOUT',
+      message: 'the session store did not answer get within 200 ms (option timeout)',
+    })
+    await vi.advanceTimersByTimeAsync(200)
+    await failed
+    done(null, 'data')
+  })
+})
+
+describe('the timeout of record stores', () => {
+  test('passes on what comes in time, and leaves no timer', async () => {
+    expect(await withTimeout(Promise.resolve(1), 'read', 200)).toBe(1)
+    await expect(withTimeout(Promise.reject(new Error('broken')), 'read', 200)).rejects.toThrow('broken')
+    expect(withTimeout(1, 'read', 200)).toBe(1)
+    expect(vi.getTimerCount()).toBe(0)
+  })
+
+  test('is an error when nothing comes', async () => {
+    const late = expect(withTimeout(new Promise(() => undefined), 'read', 200)).rejects.toMatchObject({
+      code: 'ERR_SESSION_STORE_TIMEOUT',
+    })
+    await vi.advanceTimersByTimeAsync(200)
+    await late
+  })
+})
