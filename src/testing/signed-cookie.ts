@@ -2,29 +2,32 @@ import uid = require('uid-safe')
 import type session from '../index'
 import { Cookie } from '../cookie'
 import { Signer } from '../cookie-header'
-import type { Secret } from '../options'
+import type { Secret, SessionOptions } from '../options'
+import { SealedStore } from '../sealed-store'
 import { callStore } from '../store-call'
 
 export interface SignedCookieOptions {
   /** The store that the app under test uses. */
   store: session.Store
-  /** The secret that the app signs with. */
-  secret: Secret
+  /** The secret, or the list of secrets, that the app is given: the first signs. */
+  secret: Secret | Secret[]
   /** What the session holds. */
   data: object
   /** The name of the cookie. Default: `'connect.sid'`. */
   name?: string
   /** Lifetime in ms. Default: one hour. */
   maxAge?: number
+  /** The options `hashIds` and `encryption` of the app, where it has them: they say how a session is stored. */
+  hashIds?: SessionOptions['hashIds']
+  encryption?: SessionOptions['encryption']
 }
 
-/**
- * Stores a session with this data and returns the `Cookie` header that brings it: a login in one call. For apps without
- * `hashIds` and `encryption`, which look for their sessions elsewhere.
- */
+/** Stores a session with this data and returns the `Cookie` header that brings it: a login in one call. */
 export async function signedCookie(options: SignedCookieOptions): Promise<string> {
-  const { store, secret, data, name = 'connect.sid', maxAge = 3_600_000 } = options
+  const { store, secret, data, name = 'connect.sid', maxAge = 3_600_000, hashIds, encryption } = options
+  const sealed = hashIds || encryption !== undefined
+  const kept = sealed ? new SealedStore(store as session.RecordStore, { hashIds, encryption }) : store
   const id = uid.sync(24)
-  await callStore(store, 'set', [id, { cookie: new Cookie({ maxAge }), ...data }])
-  return `${name}=${new Signer([secret]).sign(id)}`
+  await callStore(kept, 'set', [id, { cookie: new Cookie({ maxAge }), ...data }])
+  return `${name}=${new Signer(Array.isArray(secret) ? secret : [secret]).sign(id)}`
 }
