@@ -63,16 +63,36 @@ export class UserSessions {
    */
   async add(user: string, id: string, expires: number): Promise<void> {
     await this.#store.link(user, id, expires)
+    if (!this.refuses) return
+    const others = await this.#others(user, id)
+    if (others.length < this.#max) return
+    await this.#store.unlink(user, id)
+    throw this.#tooMany(others.length)
+  }
+
+  /**
+   * Bounds the number of the user's sessions, when the new one is stored: of several that log in at the same time, the
+   * last to get here sees all of them.
+   * @throws SessionError when there are too many and none is to be ended for the new one, which is ended itself then
+   */
+  async bound(user: string, id: string): Promise<void> {
     if (this.#max === Infinity) return
-    const own = this.#keyOf(id)
-    const others = (await this.#live(user)).filter(({ key }) => key !== own)
-    const surplus = others.slice(this.#max - 1)
-    if (surplus.length === 0) return
+    const others = await this.#others(user, id)
+    if (others.length < this.#max) return
     if (this.#onLimit === 'refuse') {
-      await this.#store.unlink(user, id)
-      throw new SessionError('ERR_SESSION_LIMIT', `this user has ${others.length} sessions, and may have ${this.#max}`)
+      await this.#end(user, this.#keyOf(id))
+      throw this.#tooMany(others.length)
     }
-    for (const { key } of surplus) await this.#end(user, key)
+    for (const { key } of others.slice(this.#max - 1)) await this.#end(user, key)
+  }
+
+  async #others(user: string, id: string): Promise<Live[]> {
+    const own = this.#keyOf(id)
+    return (await this.#live(user)).filter(({ key }) => key !== own)
+  }
+
+  #tooMany(count: number): SessionError {
+    return new SessionError('ERR_SESSION_LIMIT', `this user has ${count} sessions, and may have ${this.#max}`)
   }
 
   /** Has the index keep a session that lives on, where entries end by themselves. */

@@ -297,9 +297,15 @@ export class Visit implements SessionOwner, EndOfResponse {
     this.#attachNotes(session)
     const cookieSettings = settingsOf(session.cookie)
     const from = this.#storedOf(session)
-    const noted = this.settings.users ? this.#noteUser(session, this.settings.users) : undefined
+    const { users } = this.settings
+    const noted = users && this.#noteUser(session, users)
     const save = (): MaybePromise<Saved> => this.#access.save(session, text, from)
-    const saved = afterwards(noted ? noted.then(save) : save(), ({ stored, dataText }: Saved) => {
+    const saveAndBound = async (): Promise<Saved> => {
+      const result = await save()
+      if (this.#notes?.user !== undefined) await users?.bound(this.#notes.user, id)
+      return result
+    }
+    const saved = afterwards(noted ? noted.then(saveAndBound) : save(), ({ stored, dataText }: Saved) => {
       this.#stored = stored
       this.#storedId = id
       this.#saved = new Snapshot(session, wholeText(dataText), cookieSettings)

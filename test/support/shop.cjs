@@ -53,6 +53,7 @@ async function main() {
     saveUninitialized: false,
     store,
     cookie: { maxAge: 3_600_000 },
+    ...(JSON.parse(settings).maxSessionsPerUser && { user: (session) => session.user }),
     ...JSON.parse(settings),
   })
   const app = express()
@@ -82,6 +83,8 @@ async function main() {
     res.status(503).send(String(error.code ?? error.message))
   })
   const server = app.listen(0, '127.0.0.1', () => process.send({ port: server.address().port }))
+  // The visitors close connections, so that none is lost to a request that is on its way.
+  server.keepAliveTimeout = 0
   process.on('disconnect', () => process.exit())
 }
 

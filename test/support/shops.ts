@@ -45,8 +45,14 @@ export async function openShop(library: Library, kind: Kind, name: string, setti
 }
 
 /** The first alone: it may make the table. */
-export async function openShops(count: number, library: Library, kind: Kind, name: string): Promise<Shop[]> {
-  const first = await openShop(library, kind, name)
-  const others = Array.from({ length: count - 1 }, () => openShop(library, kind, name))
+export async function openShops(
+  count: number,
+  library: Library,
+  kind: Kind,
+  name: string,
+  settings = {},
+): Promise<Shop[]> {
+  const first = await openShop(library, kind, name, settings)
+  const others = Array.from({ length: count - 1 }, () => openShop(library, kind, name, settings))
   return [first, ...(await Promise.all(others))]
 }
