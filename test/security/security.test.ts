@@ -1,7 +1,7 @@
 import express from 'express'
 import request from 'supertest'
 import { describe, expect, test, vi, afterEach } from 'vitest'
-import session from '../src'
+import session from '../../src'
 
 const secret = 'a secret that is long enough for these tests'
 const MINUTE = 60_000

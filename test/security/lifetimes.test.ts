@@ -1,0 +1,191 @@
+import { randomBytes } from 'node:crypto'
+import { rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import express from 'express'
+import Database from 'libsql'
+import mysql from 'mysql2/promise'
+import pg from 'pg'
+import { createClient } from 'redis'
+import request from 'supertest'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import session, { MemoryStore, type RecordStore, type SessionOptions } from '../../src'
+import { MysqlStore } from '../../src/stores/mysql'
+import { PostgresStore } from '../../src/stores/postgres'
+import { RedisStore } from '../../src/stores/redis'
+import { SqliteStore } from '../../src/stores/sqlite'
+import { describeWith } from '../support/servers'
+
+const secret = 'a secret that is long enough for these tests'
+const MINUTE = 60_000
+const unique = (): string => 'l' + randomBytes(6).toString('hex')
+
+/** Only the clock of the app is moved: the network goes on, and the servers of the stores have clocks of their own. */
+const moveClock = (ms: number): void => void vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + ms })
+afterEach(() => vi.useRealTimers())
+
+function appWith(options: SessionOptions) {
+  const sessions = session({ secret, resave: false, saveUninitialized: false, hints: false, ...options })
+  const events: string[] = []
+  for (const name of ['created', 'renewed', 'destroyed', 'staleId'] as const) {
+    sessions.events.on(name, () => events.push(name))
+  }
+  sessions.events.on('expired', ({ reason }) => events.push(`expired: ${reason}`))
+  const app = express()
+  app.use(sessions)
+  app.get('/login', (req, res) => {
+    Object.assign(req.session, { user: 'ada' })
+    res.send(req.sessionID)
+  })
+  app.get('/', (req, res) => {
+    const { user = 'nobody' } = req.session as { user?: string }
+    res.json({ user, id: req.sessionID })
+  })
+  return { server: app.listen(0), events }
+}
+
+const cookieOf = (res: request.Response): string | undefined => res.get('Set-Cookie')?.[0]?.split(';')[0]
+
+interface Seen {
+  user: string
+  id: string
+}
+
+function lifetimesOn(open: () => RecordStore): void {
+  let close: (() => void) | undefined
+  afterEach(() => close?.())
+
+  function visits(options: SessionOptions) {
+    const store = open()
+    const { server, events } = appWith({ store, ...options })
+    close = () => void server.close()
+    const visit = async (cookie: string, path = '/'): Promise<request.Response> =>
+      request(server).get(path).set('Cookie', cookie)
+    const login = async (): Promise<string> => cookieOf(await visit('', '/login')) ?? ''
+    const user = async (cookie: string): Promise<string> => ((await visit(cookie)).body as Seen).user
+    return { store, events, visit, login, user }
+  }
+
+  for (const [kind, cookie] of Object.entries({
+    'that ends with the browser': {},
+    'of 8 hours': { maxAge: 480 * MINUTE },
+  })) {
+    test(`idleTimeout, with a cookie ${kind}: without requests for so long a session ends, in the store, too`, async () => {
+      const { store, events, login, user } = visits({ idleTimeout: 20 * MINUTE, cookie })
+      const ada = await login()
+      for (let n = 0; n < 3; n++) {
+        moveClock(15 * MINUTE)
+        expect(await user(ada)).toBe('ada')
+      }
+      moveClock(22 * MINUTE)
+      expect(await user(ada)).toBe('nobody')
+      expect(events).toEqual(['created', 'expired: idle'])
+      expect(await store.length()).toBe(0)
+    })
+
+    test(`absoluteTimeout, with a cookie ${kind}: however busy it is, a session ends, in the store, too`, async () => {
+      const { store, events, login, user } = visits({ absoluteTimeout: 60 * MINUTE, idleTimeout: 20 * MINUTE, cookie })
+      const ada = await login()
+      for (let n = 0; n < 3; n++) {
+        moveClock(15 * MINUTE)
+        expect(await user(ada)).toBe('ada')
+      }
+      moveClock(15 * MINUTE)
+      expect(await user(ada)).toBe('nobody')
+      expect(events).toEqual(['created', 'expired: absolute'])
+      expect(await store.length()).toBe(0)
+    })
+  }
+
+  test('renewalTimeout: of 100 requests at once with the old ID none loses the session, and there is one new ID', async () => {
+    const { events, login, visit, user } = visits({ renewalTimeout: 15 * MINUTE, renewalGrace: 10_000 })
+    const old = await login()
+    moveClock(16 * MINUTE)
+    const answers = await Promise.all(Array.from({ length: 100 }, () => visit(old)))
+    expect(new Set(answers.map(({ body }) => (body as Seen).user))).toEqual(new Set(['ada']))
+    const cookies = new Set(answers.map(cookieOf))
+    expect(cookies.size, 'one cookie for all').toBe(1)
+    const renewed = [...cookies][0] ?? ''
+    expect(renewed).not.toBe(old)
+    expect(events).toEqual(['created', 'renewed'])
+
+    moveClock(9000)
+    expect(await user(old)).toBe('ada')
+    moveClock(2000)
+    expect(await user(old)).toBe('nobody')
+    expect(await user(renewed)).toBe('ada')
+    expect(events).toEqual(['created', 'renewed', 'staleId'])
+  })
+
+  test('onStaleId destroy: a replaced ID that is used after the grace period ends the session', async () => {
+    const { events, login, visit, user } = visits({ renewalTimeout: 15 * MINUTE, onStaleId: 'destroy' })
+    const old = await login()
+    moveClock(16 * MINUTE)
+    const renewed = cookieOf(await visit(old)) ?? ''
+    moveClock(11_000)
+    expect(await user(old)).toBe('nobody')
+    expect(await user(renewed)).toBe('nobody')
+    expect(events).toEqual(['created', 'renewed', 'staleId'])
+  })
+}
+
+describe('MemoryStore', () => lifetimesOn(() => new MemoryStore()))
+
+describe('SqliteStore', () => {
+  const files: string[] = []
+  const databases: { close(): void }[] = []
+  afterAll(() => {
+    for (const database of databases) database.close()
+    for (const file of files) for (const end of ['', '-wal', '-shm']) rmSync(file + end, { force: true })
+  })
+  lifetimesOn(() => {
+    const file = path.join(tmpdir(), `${unique()}.db`)
+    const database = new Database(file)
+    files.push(file)
+    databases.push(database)
+    return new SqliteStore({ database, pruneInterval: 0 })
+  })
+})
+
+describeWith('redis', 'RedisStore', () => {
+  const client = createClient()
+  const stores: RedisStore[] = []
+  beforeAll(async () => void (await client.connect()))
+  afterAll(async () => {
+    for (const store of stores) await store.clear()
+    client.destroy()
+  })
+  lifetimesOn(() => {
+    const store = new RedisStore({ client, prefix: `${unique()}:` })
+    stores.push(store)
+    return store
+  })
+})
+
+describeWith('postgres', 'PostgresStore', () => {
+  const pool = new pg.Pool({ host: '127.0.0.1', user: 'postgres', database: 'test' })
+  const tables: string[] = []
+  afterAll(async () => {
+    for (const table of tables) await pool.query(`DROP TABLE IF EXISTS ${table}`)
+    await pool.end()
+  })
+  lifetimesOn(() => {
+    const tableName = unique()
+    tables.push(tableName)
+    return new PostgresStore({ pool, tableName, createTableIfMissing: true, pruneSessionInterval: false })
+  })
+})
+
+describeWith('mysql', 'MysqlStore', () => {
+  const pool = mysql.createPool({ host: '127.0.0.1', user: 'root', database: 'test' })
+  const tables: string[] = []
+  afterAll(async () => {
+    for (const table of tables) await pool.query(`DROP TABLE IF EXISTS ${table}`)
+    await pool.end()
+  })
+  lifetimesOn(() => {
+    const tableName = unique()
+    tables.push(tableName)
+    return new MysqlStore({ pool, schema: { tableName }, clearExpired: false })
+  })
+})
