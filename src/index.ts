@@ -6,6 +6,7 @@ import * as sessions from './session'
 import type * as api from './sessions'
 import * as stores from './store'
 import * as memory from './stores/memory'
+import type * as users from './user-sessions'
 
 declare global {
   namespace Express {
@@ -39,6 +40,7 @@ namespace session {
   }
 
   export type Sessions = api.Sessions
+  export type UserSession = users.UserSession
   export import Session = sessions.Session
   export import Cookie = cookies.Cookie
   export import Store = stores.Store

@@ -1,17 +1,14 @@
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer as createHttps } from 'node:https'
 import type { Server } from 'node:http'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import express from 'express'
-import { chromium, type Browser, type BrowserContext } from 'playwright-core'
+import type { Browser, BrowserContext } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import session from '../../src'
-
-const CHROMIUM = '/usr/bin/chromium'
-const canRun = existsSync(CHROMIUM) || Boolean(process.env['CI'])
-if (!canRun) console.warn(`skipped: the browser tests, as there is no ${CHROMIUM}; apt-get install chromium`)
+import { hasChromium, launchChromium } from '../support/chromium'
 
 const secret = 'a secret that is long enough for the browser'
 type Data = Record<string, unknown>
@@ -38,24 +35,14 @@ class SlowStore extends session.RecordStore {
   }
 }
 
-describe.skipIf(!canRun)('in Chromium', () => {
+describe.skipIf(!hasChromium)('in Chromium', () => {
   let browser: Browser
   let context: BrowserContext
   const servers: Server[] = []
   const folder = mkdtempSync(path.join(tmpdir(), 'sessile-browser-'))
 
   beforeAll(async () => {
-    browser = await chromium.launch({
-      executablePath: CHROMIUM,
-      args: [
-        '--no-sandbox',
-        '--disable-gpu',
-        '--disable-quic',
-        '--disable-background-networking',
-        '--disable-component-update',
-        '--host-resolver-rules=MAP *.test 127.0.0.1',
-      ],
-    })
+    browser = await launchChromium()
     const subject = ['-subj', '/CN=shop.test', '-addext', 'subjectAltName=DNS:shop.test,DNS:embedding.test']
     execFileSync(
       'openssl',

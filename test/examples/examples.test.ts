@@ -1,32 +1,15 @@
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { io as connect } from 'socket.io-client'
 import request from 'supertest'
 import { afterEach, describe, expect, test } from 'vitest'
+import { start, stop } from '../support/examples'
 import { describeWith } from '../support/servers'
 
 const root = path.join(__dirname, '../..')
-let running: ChildProcess | undefined
-
-/** Starts an example and answers the address that it prints. */
-function start(command: string, ...args: string[]): Promise<string> {
-  const child = spawn(command, args, { cwd: root, env: { ...process.env, PORT: '0', NODE_NO_WARNINGS: '1' } })
-  running = child
-  return new Promise((resolve, reject) => {
-    let printed = ''
-    child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
-      printed += chunk
-      const [address] = /http:\/\/localhost:\d+/.exec(printed) ?? []
-      if (address) resolve(address)
-    })
-    child.stderr.setEncoding('utf8').on('data', (chunk: string) => (printed += chunk))
-    child.on('exit', () => reject(new Error(printed)))
-  })
-}
-
-afterEach(() => running?.kill())
+afterEach(stop)
 
 describe('examples', () => {
   test('npm start runs the view counter, which counts for each visitor and page', async () => {
@@ -144,7 +127,7 @@ describe('examples', () => {
     const agent = request.agent(await start('node', 'examples/serverless'))
     await agent.get('/').expect('calls: 1')
     await agent.get('/').expect('calls: 2')
-    running?.kill()
+    await stop()
     rmSync(folder, { recursive: true })
   })
 })

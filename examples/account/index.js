@@ -1,0 +1,110 @@
+// @ts-check
+// "Where you're logged in": the devices of an account, logging out one of them or all others.
+const path = require('node:path')
+const express = require('express')
+const session = require('sessile')
+const { accountPage, loginPage } = require('./pages')
+const { openStore } = require('./store')
+const { findUser } = require('./users')
+
+const MINUTE = 60_000
+const DAY = 24 * 60 * MINUTE
+
+/** @typedef {{ user?: string }} Data */
+
+/** @param {express.Request} req */
+const dataOf = (req) => /** @type {Data} */ (/** @type {unknown} */ (req.session))
+
+/** @param {import('sessile').Store} store */
+function createApp(store) {
+  const app = express()
+  const sessions = session({
+    secret: process.env.SESSION_SECRET ?? 'set SESSION_SECRET to the output of: openssl rand -base64 32',
+    store,
+    resave: false,
+    saveUninitialized: false,
+    name: 'account',
+    cookie: { sameSite: 'lax', secure: 'auto', maxAge: 30 * DAY },
+    idleTimeout: 7 * DAY,
+    absoluteTimeout: 30 * DAY,
+    renewalTimeout: 60 * MINUTE,
+    hashIds: true,
+    clearCookie: true,
+    user: (data) => /** @type {Data} */ (data).user,
+    describe: (req) => ({ agent: req.get('user-agent'), address: req.ip?.replace('::ffff:', '') }),
+    maxSessionsPerUser: 10,
+  })
+
+  app.disable('x-powered-by')
+  app.use(express.static(path.join(__dirname, 'public')))
+  app.use(express.urlencoded({ extended: false }))
+  app.use(refuseOtherSites)
+  app.use(sessions)
+
+  app.get('/', async (req, res) => {
+    const { user } = dataOf(req)
+    // A message is taken from the session, which a visitor without one is not given for that.
+    const [message] = req.headers.cookie ? await sessions.flash(req).take('info') : []
+    res.set('Cache-Control', 'no-store')
+    if (user === undefined) return void res.send(loginPage({ message }))
+    res.send(accountPage({ user, message, devices: await sessions.users.list(user, req) }))
+  })
+
+  app.post('/login', async (req, res) => {
+    const { name = '', password = '' } = req.body ?? {}
+    const user = await findUser(String(name), String(password))
+    if (!user) return void res.status(401).send(loginPage({ name: String(name), error: 'Wrong name or password.' }))
+    // Against session fixation: whoever knew the ID of the session before, does not know this one.
+    await req.session.regenerate()
+    dataOf(req).user = user
+    res.redirect('/')
+  })
+
+  app.post('/logout', async (req, res) => {
+    await req.session.destroy()
+    res.redirect('/')
+  })
+
+  app.post('/devices/:handle/logout', loggedIn, async (req, res) => {
+    const { user = '' } = dataOf(req)
+    const ended = await sessions.users.end(user, String(req.params['handle']))
+    await sessions.flash(req).add('info', ended ? 'That device is logged out.' : 'That device was logged out already.')
+    res.redirect('/')
+  })
+
+  app.post('/devices/logout-others', loggedIn, async (req, res) => {
+    const ended = await sessions.users.endOthers(req)
+    const devices = ended === 1 ? 'One other device is' : `${ended || 'No'} other devices are`
+    await sessions.flash(req).add('info', `${devices} logged out.`)
+    res.redirect('/')
+  })
+
+  return app
+}
+
+/** @type {express.RequestHandler} */
+function loggedIn(req, res, next) {
+  if (dataOf(req).user === undefined) return res.redirect('/')
+  next()
+}
+
+/**
+ * Against forged requests: browsers say where a form was sent from. `SameSite=Lax` alone lets sibling domains through.
+ * @type {express.RequestHandler}
+ */
+function refuseOtherSites(req, res, next) {
+  const site = req.get('Sec-Fetch-Site')
+  const origin = req.get('Origin')
+  const own = site ? site === 'same-origin' || site === 'none' : !origin || new URL(origin).host === req.get('Host')
+  if (req.method === 'GET' || req.method === 'HEAD' || own) return next()
+  res.status(403).send('This form was sent from another site.')
+}
+
+async function main() {
+  const server = createApp(await openStore()).listen(Number(process.env.PORT ?? 3000), () => {
+    const address = server.address()
+    console.log(`http://localhost:${typeof address === 'object' ? address?.port : address}/`)
+  })
+}
+
+main()
