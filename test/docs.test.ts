@@ -119,3 +119,13 @@ test('every error code has a heading on the page of errors', () => {
   const page = readFileSync(path.join(root, 'docs/errors.md'), 'utf8')
   expect(codes.filter((code) => !page.includes(`## ${code}\n`))).toEqual([])
 })
+
+test('every test that the table of security names exists', () => {
+  const text = readFileSync(path.join(root, 'docs/security.md'), 'utf8')
+  const named = [...text.matchAll(/\| `([\w./-]+\.test\.ts)`: (.+?) +\|$/gm)]
+  expect(named.length).toBeGreaterThan(25)
+  for (const [, file = '', name = ''] of named) {
+    const source = readFileSync(path.join(root, 'test/security', file), 'utf8')
+    expect(source, `${file} has a test named: ${name}`).toContain(name)
+  }
+})

@@ -1,0 +1,167 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import express from 'express'
+import request from 'supertest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
+import session, { MemoryStore, type SessionOptions } from '../../src'
+import { signedCookie } from '../support/set-cookie'
+
+const secret = 'a secret that is long enough for these tests'
+const NAMES = [
+  'created',
+  'loaded',
+  'saved',
+  'renewed',
+  'destroyed',
+  'expired',
+  'staleId',
+  'conflict',
+  'invalid',
+  'storeError',
+] as const
+
+const cleanUps: (() => void)[] = []
+afterEach(() => {
+  for (const cleanUp of cleanUps.splice(0)) cleanUp()
+  vi.useRealTimers()
+})
+
+type Told = [name: string, event: object]
+
+function appWith(options: SessionOptions = {}) {
+  const store = new MemoryStore()
+  const sessions = session({ secret, store, resave: false, saveUninitialized: false, ...options })
+  const emitted: Told[] = []
+  const published: Told[] = []
+  for (const name of NAMES) {
+    sessions.events.on(name, (event: object) => emitted.push([name, event]))
+    const listener = (event: unknown): void => void published.push([name, event as object])
+    subscribe(`sessile:${name}`, listener)
+    cleanUps.push(() => unsubscribe(`sessile:${name}`, listener))
+  }
+  const app = express()
+  app.use(sessions)
+  app.get('/set/:key', async (req, res) => {
+    Object.assign(req.session, { [req.params.key]: 1 })
+    if (req.query['by'])
+      await request(app)
+        .get(`/set/${req.query['by'] as string}`)
+        .set('Cookie', req.get('Cookie') ?? '')
+    res.send(req.sessionID)
+  })
+  app.get('/renew', async (req, res) => {
+    await sessions.renew(req)
+    res.send(req.sessionID)
+  })
+  app.get('/logout', async (req, res) => {
+    await req.session.destroy()
+    res.send('out')
+  })
+  app.get('/', (_req, res) => res.send('hello'))
+  app.use(((_error, _req, res, _next) => void res.status(500).end()) as express.ErrorRequestHandler)
+  const agent = request.agent(app)
+  return {
+    agent,
+    app,
+    store,
+    /** What was told since, and that the channels tell the same as the emitter. */
+    told(): Told[] {
+      expect(published.splice(0)).toEqual(emitted)
+      return emitted.splice(0)
+    },
+  }
+}
+
+describe('events: each once, on the emitter and on its channel', () => {
+  test('a visit to a new session, without a change, is none', async () => {
+    const { agent, told } = appWith()
+    await agent.get('/')
+    expect(told()).toEqual([])
+  })
+
+  test('created, saved, loaded, destroyed', async () => {
+    const { agent, told } = appWith()
+    const { text: id } = await agent.get('/set/a')
+    expect(told()).toEqual([
+      ['created', { id }],
+      ['saved', { id }],
+    ])
+    await agent.get('/')
+    expect(told()).toEqual([['loaded', { id }]])
+    await agent.get('/set/b')
+    expect(told()).toEqual([
+      ['loaded', { id }],
+      ['saved', { id }],
+    ])
+    await agent.get('/logout')
+    expect(told()).toEqual([
+      ['loaded', { id }],
+      ['destroyed', { id }],
+    ])
+  })
+
+  test('renewed, and staleId when the old one is used too late', async () => {
+    const { agent, app, told } = appWith({ renewalGrace: 1000 })
+    const first = await agent.get('/set/a')
+    const oldId = first.text
+    const [cookie = ''] = first.get('Set-Cookie') ?? []
+    const { text: id } = await agent.get('/renew')
+    expect(told().slice(2)).toEqual([
+      ['loaded', { id: oldId }],
+      ['renewed', { id, oldId }],
+    ])
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 2000 })
+    await request(app).get('/').set('Cookie', cookie)
+    expect(told()).toEqual([['staleId', { id: oldId }]])
+  })
+
+  test.each([
+    ['idle', { idleTimeout: 1000 }],
+    ['absolute', { absoluteTimeout: 1000 }],
+  ])('expired: %s', async (reason, options) => {
+    const { agent, told } = appWith(options)
+    const { text: id } = await agent.get('/set/a')
+    told()
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 2000 })
+    await agent.get('/')
+    expect(told().filter(([name]) => name !== 'loaded')).toEqual([['expired', { id, reason }]])
+  })
+
+  test('conflict: the changes of two requests are merged', async () => {
+    const { agent, told } = appWith()
+    const { text: id } = await agent.get('/set/a')
+    told()
+    await agent.get('/set/b?by=c')
+    expect(told().filter(([name]) => name === 'conflict')).toEqual([['conflict', { id, tries: 1 }]])
+  })
+
+  test('invalid: a record that is no session', async () => {
+    const { app, store, told } = appWith({ onInvalidRecord: 'replace' })
+    store.write('bad', '"text"', Date.now() + 60_000, 'always')
+    await request(app).get('/').set('Cookie', signedCookie('bad', secret)).expect(200)
+    expect(told()).toEqual([['invalid', { id: 'bad', error: expect.any(Error) as Error }]])
+  })
+
+  test('storeError: loading fails, and the visitor goes on without a session', async () => {
+    const broken = new Error('broken')
+    const { agent, store, told } = appWith({ onLoadError: 'skip' })
+    await agent.get('/set/a')
+    told()
+    store.read = () => {
+      throw broken
+    }
+    await agent.get('/').expect(200)
+    expect(told()).toEqual([['storeError', { error: broken, id: expect.any(String) as string }]])
+  })
+
+  test('a listener that is taken off hears nothing; one for once hears one', async () => {
+    const sessions = session({ secret, resave: false, saveUninitialized: true })
+    const heard: string[] = []
+    const off = (): void => void heard.push('off')
+    sessions.events.on('created', off).off('created', off)
+    sessions.events.once('created', () => heard.push('once'))
+    const app = express()
+    app.use(sessions, (_req, res) => res.send('hello'))
+    for (let n = 0; n < 3; n++) await request(app).get('/')
+    expect(heard).toEqual(['once'])
+  })
+})
