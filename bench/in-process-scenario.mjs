@@ -3,22 +3,12 @@
 import assert from 'node:assert/strict'
 import { contenders } from './in-process-contenders.mjs'
 import { SCENARIOS } from './in-process-scenarios.mjs'
-import { request, respond, Sink } from './requests.mjs'
+import { request, respond, send, Sink } from './requests.mjs'
 import { cookieHeader, sessionIds } from './sessions.mjs'
 
-/**
- * Requests that are under way at a time. A store that answers in a later turn of the event loop shares that turn with
- * the others, as on a busy server: one at a time would charge it whole turns that no real server spends on one request.
- */
-const LANES = 8
 const WARM_UP_ROUNDS = 3
-/**
- * A collection of all garbage also throws away optimised code whose objects are gone, which no server in service sees,
- * as it always has some requests at hand: the last one of each app is kept, and part of the requests are sent again,
- * uncounted, between the collection and a round.
- */
+/** Part of the requests are sent again, uncounted, between the collection of garbage and a round: see `send`. */
 const WARM_UP_PART = 1 / 3
-const lastRequests = new Map()
 
 const scenario = SCENARIOS.find(({ name }) => name === process.argv[2])
 assert.ok(scenario, `no scenario ${process.argv[2]}`)
@@ -28,33 +18,6 @@ const warmUp = Math.ceil(scenario.requests * WARM_UP_PART)
 const ids = sessionIds(scenario.usesUp ? scenario.requests : (scenario.sessions ?? 1000))
 const cookies = ids.map((id) => (scenario.newVisitor ? undefined : cookieHeader(id)))
 const apps = contenders(scenario, respond)
-
-/** Sends `count` requests, each connection one after the other; answers the CPU time in µs and the writes per request. */
-function run(handle, count) {
-  return new Promise((resolve) => {
-    const sockets = Array.from({ length: LANES }, () => new Sink())
-    let started = 0
-    let ended = 0
-    const before = process.cpuUsage()
-    const next = (socket) => {
-      if (started === count) return
-      const cookie = cookies[started++ % cookies.length]
-      const req = request(handle, socket, cookie, () => {
-        if (++ended === count) done()
-        // A new stack, as when the next request comes in from the network.
-        else process.nextTick(next, socket)
-      })
-      lastRequests.set(handle, req)
-    }
-    const done = () => {
-      const { user, system } = process.cpuUsage(before)
-      const sum = (key) => sockets.reduce((total, socket) => total + socket[key], 0)
-      assert.equal(sum('answers'), count, 'every request is answered with 200')
-      resolve({ perRequest: (user + system) / count, writes: sum('writes') / count })
-    }
-    for (const socket of sockets) next(socket)
-  })
-}
 
 /** One request whose whole answer is looked at. */
 function get(handle, cookie) {
@@ -102,9 +65,9 @@ async function measure() {
       const seed = async () => (scenario.usesUp || scenario.newVisitor) && (await apps[name].seed(ids))
       await seed()
       globalThis.gc()
-      await run(apps[name].handle, warmUp)
+      await send(apps[name].handle, cookies, warmUp)
       await seed()
-      const { perRequest, writes } = await run(apps[name].handle, scenario.requests)
+      const { perRequest, writes } = await send(apps[name].handle, cookies, scenario.requests)
       if (round < 0) continue
       results[name].perRequest.push(perRequest)
       results[name].writes = writes

@@ -47,6 +47,9 @@ export class SealedStore extends RecordStore implements KeyedStore {
   readonly #hash: ((id: string) => string) | undefined
   readonly #migrate: boolean
   readonly #box: Box | undefined
+  /** A request asks for the key of its session's ID several times. */
+  #lastId: string | undefined
+  #lastKey = ''
 
   /** @throws TypeError when `hashIds` or a key cannot be used */
   constructor(inner: RecordStore, options: { hashIds?: HashIds | undefined; encryption?: Encryption | undefined }) {
@@ -71,7 +74,12 @@ export class SealedStore extends RecordStore implements KeyedStore {
   }
 
   keyOf(id: string): string {
-    return this.#hash ? this.#hash(id) : id
+    if (!this.#hash) return id
+    if (id !== this.#lastId) {
+      this.#lastKey = this.#hash(id)
+      this.#lastId = id
+    }
+    return this.#lastKey
   }
 
   read(id: string, renewTo?: number): MaybePromise<SessionRecord | null> {
