@@ -13,18 +13,18 @@ const [library, sessions, size] = [process.argv[2], Number(process.argv[3]), Num
 class BareMap {
   #texts = new Map()
   get(id, callback) {
-    callback(null, JSON.parse(this.#texts.get(id)))
+    process.nextTick(callback, null, JSON.parse(this.#texts.get(id)))
   }
   set(id, data, callback) {
     this.#texts.set(id, JSON.stringify(data))
-    callback()
+    process.nextTick(callback)
   }
   touch(id, _data, callback) {
-    callback(this.#texts.has(id) ? null : new Error(`no session ${id}`))
+    process.nextTick(callback, this.#texts.has(id) ? null : new Error(`no session ${id}`))
   }
   destroy(id, callback) {
     this.#texts.delete(id)
-    callback()
+    process.nextTick(callback)
   }
 }
 const session = library === 'a Map' ? undefined : require(library)
