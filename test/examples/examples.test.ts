@@ -60,30 +60,40 @@ describe('examples', () => {
     await agent.get('/').expect('views: 2')
   })
 
-  test('TypeScript', async () => {
-    const out = mkdtempSync(path.join(root, 'examples/typescript/out-'))
+  /** Compiles a TypeScript example beside itself, starts it, and removes what was made. */
+  async function compiled(file: string, options: string[], use: (address: string) => Promise<void>): Promise<void> {
+    const out = mkdtempSync(path.join(root, path.dirname(file), 'out-'))
     try {
-      const options = [
-        '--module',
-        'node16',
-        '--moduleResolution',
-        'node16',
-        '--strict',
-        '--esModuleInterop',
-        '--rootDir',
-        '.',
-        '--skipLibCheck',
-      ]
-      execFileSync('npx', ['tsc', 'examples/typescript/index.ts', '--outDir', out, ...options], {
-        cwd: root,
-        stdio: 'pipe',
-      })
-      const agent = request.agent(await start('node', path.join(out, 'examples/typescript')))
-      await agent.get('/').expect('views: 1')
-      await agent.get('/').expect('views: 2')
+      const module = ['--module', 'node16', '--moduleResolution', 'node16', '--target', 'es2022']
+      const strict = ['--strict', '--esModuleInterop', '--skipLibCheck', '--types', 'node', '--rootDir', '.']
+      const tsc = path.join(root, 'node_modules/typescript/bin/tsc')
+      execFileSync('node', [tsc, file, '--outDir', out, ...module, ...strict, ...options], { cwd: root, stdio: 'pipe' })
+      await use(await start('node', path.join(out, file.replace('.ts', '.js'))))
     } finally {
       rmSync(out, { recursive: true })
     }
+  }
+
+  test('TypeScript', async () => {
+    await compiled('examples/typescript/index.ts', [], async (address) => {
+      const agent = request.agent(address)
+      await agent.get('/').expect('views: 1')
+      await agent.get('/').expect('views: 2')
+    })
+  })
+
+  test('NestJS', async () => {
+    const decorators = ['--experimentalDecorators', '--emitDecoratorMetadata']
+    await compiled('examples/nestjs/main.ts', decorators, async (address) => {
+      const agent = request.agent(address)
+      const before = await agent.get('/').expect('Hello stranger, views: 1')
+      await agent.post('/login').send({ name: 'ada', password: 'wrong' }).expect(401)
+      await agent.post('/login').send({ name: 'ada', password: 'lovelace' }).expect(204)
+      const after = await agent.get('/').expect('Hello ada, views: 2')
+      expect(after.get('Set-Cookie')?.[0] ?? '').not.toBe(before.get('Set-Cookie')?.[0])
+      await agent.post('/logout').expect(204)
+      await agent.get('/').expect('Hello stranger, views: 1')
+    })
   })
 
   test('Passport', async () => {
