@@ -126,8 +126,8 @@ for (const [mode, options] of Object.entries(MODES)) {
   for (const [kind, Inner] of Object.entries({ synchronous: session.MemoryStore, asynchronous: LaterStore })) {
     describe(`${mode} over an ${kind} store keeps the contract`, () => {
       const make = (): SealedStore => new NamingStore(new Inner(), options)
-      for (const { group, name, run } of recordStoreContract(make)) test(`record, ${group}: ${name}`, run)
-      for (const { group, name, run } of storeContract(make)) test(`classic, ${group}: ${name}`, run)
+      for (const { group, name, run } of recordStoreContract(make)) test.concurrent(`record, ${group}: ${name}`, run)
+      for (const { group, name, run } of storeContract(make)) test.concurrent(`classic, ${group}: ${name}`, run)
     })
   }
 

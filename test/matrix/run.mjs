@@ -40,10 +40,17 @@ function typescript(version) {
 
 const wholeSuite = []
 /** What CI has time for, beside the whole suite on the oldest version. */
-const withoutTheLongest = ['processes', 'browser', 'examples', 'docs', 'registry', 'kit', 'cluster'].flatMap((name) => [
-  '--exclude',
-  `**/*${name}*`,
-])
+const withoutTheLongest = [
+  'processes',
+  'browser',
+  'examples',
+  'docs',
+  'registry',
+  'kit',
+  'cluster',
+  'contract',
+  'sealed',
+].flatMap((name) => ['--exclude', `**/*${name}*`])
 const runs = {
   node20: { environment: node(20), tests: wholeSuite },
   node22: { environment: node(22), tests: wholeSuite },

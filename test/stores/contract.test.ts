@@ -19,8 +19,8 @@ import { describeWith } from '../support/servers'
 
 /** Runs both contracts on a store of ours: every case gets an empty one. */
 function bothContracts(make: MakeStore<session.RecordStore>, facts: { granularity?: number } = {}): void {
-  for (const { group, name, run } of recordStoreContract(make, facts)) test(`record, ${group}: ${name}`, run)
-  for (const { group, name, run } of storeContract(make, facts)) test(`classic, ${group}: ${name}`, run)
+  for (const { group, name, run } of recordStoreContract(make, facts)) test.concurrent(`record, ${group}: ${name}`, run)
+  for (const { group, name, run } of storeContract(make, facts)) test.concurrent(`classic, ${group}: ${name}`, run)
 }
 
 const unique = (): string => 't' + randomBytes(6).toString('hex')
