@@ -8,19 +8,27 @@ export interface Flash {
   take<T = string>(type: string): Promise<T[]>
 }
 
-/** Flash messages over something that changes the notes of a session safely against parallel requests. */
-export function flashOver(changeNotes: (change: (notes: SessionNotes) => void) => Promise<void>): Flash {
+/**
+ * Flash messages over the notes of a session as the request found them, and over something that changes them safely
+ * against parallel requests.
+ */
+export function flashOver(
+  notesFound: () => SessionNotes | undefined,
+  changeNotes: (change: (notes: SessionNotes) => void) => Promise<void>,
+): Flash {
   return {
     add: (type, message) =>
       changeNotes((notes) => {
-        const flash = { ...notes.flash }
+        const flash = messagesIn(notes)
         flash[type] = [...(flash[type] ?? []), message]
         notes.flash = flash
       }),
     async take<T>(type: string): Promise<T[]> {
+      // Most requests find none, and are not to write for that.
+      if (!messagesIn(notesFound() ?? {})[type]) return []
       let taken: unknown[] = []
       await changeNotes((notes) => {
-        const { [type]: messages = [], ...others } = notes.flash ?? {}
+        const { [type]: messages = [], ...others } = messagesIn(notes)
         taken = messages
         if (Object.keys(others).length > 0) notes.flash = others
         else delete notes.flash
@@ -28,4 +36,9 @@ export function flashOver(changeNotes: (change: (notes: SessionNotes) => void) =
       return taken as T[]
     },
   }
+}
+
+/** Without a prototype, so that any text can be a type. */
+function messagesIn(notes: SessionNotes): { [type: string]: unknown[] } {
+  return Object.assign(Object.create(null) as object, notes.flash)
 }

@@ -181,7 +181,13 @@ function apiOf(settings: Settings): Omit<Sessions, keyof RequestHandler> {
       if (!users) throw new TypeError('sessions.users needs the option user, which tells whose session it is')
       return userSessionsApi(users, (req) => (req as VisitedRequest)[property] as Session | undefined)
     },
-    flash: (req) => flashOver((change) => visitOf(req).updateNotes(change)),
+    flash(req) {
+      const visit = visitOf(req)
+      return flashOver(
+        () => visit.notes,
+        (change) => visit.updateNotes(change),
+      )
+    },
   }
 }
 

@@ -52,6 +52,7 @@ export class Visit implements SessionOwner, EndOfResponse {
   #moved = false
   #notes: SessionNotes | undefined
   #notesDue = false
+  #noted = false
   #mayBeRefused = false
   #destroyed = false
   #removed: Cookie | undefined
@@ -450,8 +451,15 @@ export class Visit implements SessionOwner, EndOfResponse {
     this.#stored = saved.stored
   }
 
-  /** The same for the notes beside the data. */
+  /** The notes beside the data, as this request knows them. */
+  get notes(): SessionNotes | undefined {
+    const session = this.req[this.settings.property] as LiveSession | undefined
+    return session && notesOf(session.cookie)
+  }
+
+  /** The same as `update` for the notes. They are the visitor's, like data: a new session with some gets its cookie. */
   updateNotes(change: (notes: SessionNotes) => void): Promise<void> {
+    this.#noted = true
     return this.update((session) => {
       const notes = notesOf(session.cookie) ?? {}
       change(notes)
@@ -550,11 +558,12 @@ export class Visit implements SessionOwner, EndOfResponse {
     const data = unset ? '' : (text ?? serializeData(session, settings.serializer))
     const original = this.#original
     const saved = settings.resave && this.#saved === original ? undefined : this.#saved
+    const isPresented = presented !== undefined && presented.id === id
     return {
       unset,
       hasId: typeof id === 'string',
-      presented: presented !== undefined && presented.id === id,
-      changed: !unset && !original?.hasData(session, data),
+      presented: isPresented,
+      changed: !unset && (!original?.hasData(session, data) || (this.#noted && !isPresented)),
       settingsChanged:
         !unset && presented?.id === id && original?.isOf(session) === true && !original.hasSettings(session),
       saved: !unset && !this.#notesDue && saved?.hasData(session, data) === true && saved.hasSettings(session),
@@ -582,7 +591,10 @@ export class Visit implements SessionOwner, EndOfResponse {
   #commitNow(headersGone: boolean): MaybePromise<void> {
     let session = this.#peek()
     if (session === UNSEEN) {
-      if (!this.#unseenMatters) return this.#renewUnseen()
+      if (!this.#unseenMatters) {
+        this.#watchForLateChanges()
+        return this.#renewUnseen()
+      }
       session = this.#makePending()
     }
     const live = session as LiveSession
@@ -590,10 +602,7 @@ export class Visit implements SessionOwner, EndOfResponse {
     const decision = this.#decide(session, text)
     this.#decision = decision
     debug('%s: %s', decision.action, decision.reason)
-    const { watch } = this.settings
-    if (session && watch?.watchesOne()) {
-      this.res.once?.('finish', () => watch.ended(() => this.#isChanged(live, text), this.req.url))
-    }
+    if (session) this.#watchForLateChanges(live, text)
     switch (decision.action) {
       case 'destroy':
         this.#destroyed = true
@@ -610,11 +619,21 @@ export class Visit implements SessionOwner, EndOfResponse {
     }
   }
 
-  #isChanged(session: LiveSession, text: string): boolean {
+  #watchForLateChanges(session?: LiveSession, text?: string): void {
+    const { watch } = this.settings
+    if (watch?.watchesOne()) {
+      this.res.once?.('finish', () => watch.ended(() => this.#isChanged(session, text), this.req.url))
+    }
+  }
+
+  /** Whether a session differs from what it was at the end; without one, from what it was when it was first looked at. */
+  #isChanged(session: LiveSession | undefined, text: string | undefined): boolean {
     try {
-      if (this.#peek() !== session) return false
-      const now = serializeData(session, this.settings.serializer)
-      return now !== text && !this.#saved?.hasData(session, now)
+      const now = this.#peek()
+      if (now === UNSEEN || !now || (session && now !== session)) return false
+      const live = now as LiveSession
+      const textNow = serializeData(live, this.settings.serializer)
+      return textNow !== text && !(session ? this.#saved : this.#original)?.hasData(live, textNow)
     } catch {
       return true
     }

@@ -43,8 +43,7 @@ function createApp(store) {
 
   app.get('/', async (req, res) => {
     const { user } = dataOf(req)
-    // A message is taken from the session, which a visitor without one is not given for that.
-    const [message] = req.headers.cookie ? await sessions.flash(req).take('info') : []
+    const [message] = await sessions.flash(req).take('info')
     res.set('Cache-Control', 'no-store')
     if (user === undefined) return void res.send(loginPage({ message }))
     res.send(accountPage({ user, message, devices: await sessions.users.list(user, req) }))
