@@ -15,12 +15,12 @@ export async function run({ quick }) {
   return results
 }
 
-/** Ratios are those of the medians; their spread is that of the rounds. */
+/** Ratios are those of the medians; their spread is that of the rounds. To nothing that can be measured it is infinite. */
 function evaluate({ bare, ...others }) {
   const added = (name) => others[name].perRequest.map((time, round) => time - bare.perRequest[round])
   const ratio = (of, to) => ({
     ...summary(added(of).map((time, round) => time / added(to)[round])),
-    median: summary(added(of)).median / summary(added(to)).median,
+    median: summary(added(of)).median / Math.max(0, summary(added(to)).median),
   })
   return {
     bare: summary(bare.perRequest),
@@ -37,7 +37,9 @@ export function tables(results) {
     spread(added['express-session']),
     spread(added.sessile),
     spread(added.floor),
-    `${times(timesLess.median)} (${short(timesLess.low)} – ${short(timesLess.high)})`,
+    timesLess.median === Infinity
+      ? times(Infinity)
+      : `${times(timesLess.median)} (${short(timesLess.low)} – ${short(timesLess.high)})`,
     overFloor ? `${times(overFloor.median)} (${short(overFloor.low)} – ${short(overFloor.high)})` : '–',
     `${socketWrites['express-session']} / ${socketWrites.sessile}`,
     short(bare.median),

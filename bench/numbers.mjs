@@ -22,6 +22,7 @@ export function spread(value) {
 }
 
 export function times(number) {
+  if (number === Infinity) return 'beyond measure'
   return number === undefined ? '–' : `${short(number)}×`
 }
 

@@ -1,4 +1,4 @@
-import { short } from './numbers.mjs'
+import { times } from './numbers.mjs'
 
 const SCENARIOS = [
   'returning, reads, 200 B',
@@ -14,7 +14,7 @@ const SCENARIOS = [
 
 const LABELS = 240
 const BARS = 420
-const WIDTH = LABELS + BARS + 60
+const WIDTH = LABELS + BARS + 120
 const ROW = 34
 const TOP = 62
 
@@ -41,8 +41,8 @@ export function plot(results) {
   </style>
   <text class="heading" x="0" y="18">CPU time that sessions add to a request (shorter is better)</text>
   <rect class="original" x="0" y="32" width="12" height="12"/><text class="quiet" x="18" y="43">express-session 1.19 = 100 %</text>
-  <rect class="sessile" x="215" y="32" width="12" height="12"/><text class="quiet" x="233" y="43">sessile</text>
-  <line class="floor" x1="306" y1="31" x2="306" y2="45"/><text class="quiet" x="314" y="43">the least that can be done by hand</text>
+  <rect class="sessile" x="225" y="32" width="12" height="12"/><text class="quiet" x="243" y="43">sessile</text>
+  <line class="floor" x1="312" y1="31" x2="312" y2="45"/><text class="quiet" x="320" y="43">the least that can be done by hand</text>
 ${rows.join('\n')}
 </svg>
 `
@@ -57,7 +57,7 @@ function row(name, { added, timesLess }, y) {
     `  <rect class="original" x="${LABELS}" y="${y}" width="${BARS}" height="22" rx="2"/>`,
     `  <rect class="sessile" x="${LABELS}" y="${y}" width="${width(share)}" height="22" rx="2"/>`,
     floorAt && `  <line class="floor" x1="${floorAt}" y1="${y - 2}" x2="${floorAt}" y2="${y + 24}"/>`,
-    `  <text x="${LABELS + BARS + 8}" y="${y + 16}">${short(timesLess.median)}×</text>`,
+    `  <text x="${LABELS + BARS + 8}" y="${y + 16}">${times(timesLess.median)}</text>`,
   ]
     .filter(Boolean)
     .join('\n')
