@@ -2,7 +2,17 @@ import eslint from '@eslint/js'
 import tseslint from 'typescript-eslint'
 
 export default tseslint.config(
-  { ignores: ['dist/', 'node_modules/', 'coverage/', 'bench/results/', '**/*.d.ts', 'examples/typescript/', 'examples/nestjs/'] },
+  {
+    ignores: [
+      'dist/',
+      'node_modules/',
+      'coverage/',
+      'bench/results/',
+      '**/*.d.ts',
+      'examples/typescript/',
+      'examples/nestjs/',
+    ],
+  },
   eslint.configs.recommended,
   {
     files: ['**/*.ts'],

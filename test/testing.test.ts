@@ -22,7 +22,7 @@ describe('signedCookie: a login in one call', () => {
     const { name, hashIds, encryption } = options
     const cookie = await signedCookie({
       store,
-      secret: (options.secret ?? secret),
+      secret: options.secret ?? secret,
       data: { user: 'ada' },
       ...(name && { name }),
       hashIds,
