@@ -5,7 +5,8 @@ import cookie = require('cookie')
 import depd = require('depd')
 import type session from './index'
 import { warnOnce } from './errors'
-import type { Encryption, HashIds } from './sealed-store'
+import type { Encryption } from './envelope'
+import type { HashIds } from './sealed-store'
 
 const deprecate = depd('express-session')
 

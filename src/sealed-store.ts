@@ -1,14 +1,6 @@
-import {
-  createCipheriv,
-  createDecipheriv,
-  createHash,
-  createHmac,
-  createSecretKey,
-  KeyObject,
-  randomBytes,
-} from 'node:crypto'
+import { createHash, createHmac } from 'node:crypto'
 import { storedNotes } from './cookie'
-import { SessionError } from './errors'
+import { Envelope, envelopeIn, secretKey, type Encryption } from './envelope'
 import { afterwards, type Callback, type MaybePromise } from './maybe-promise'
 import type { Secret } from './options'
 import { RecordStore, type RecordPage, type SessionRecord, type Version, type WriteCondition } from './record-store'
@@ -22,10 +14,6 @@ export type HashIds =
       /** Finds sessions stored under their plain IDs, encrypted or not, once more, and moves them. Default: `false`. */
       migrate?: boolean | undefined
     }
-
-/** A key of 32 bytes, as such or in base64 or hex; of several the first encrypts and all decrypt. */
-export type Encryption = EncryptionKey | EncryptionKey[]
-type EncryptionKey = string | Uint8Array | KeyObject
 
 /** What can be done with records whose IDs are not known: they are named by the keys they are stored under. */
 export interface KeyedStore {
@@ -46,7 +34,7 @@ export class SealedStore extends RecordStore implements KeyedStore {
   readonly #inner: RecordStore
   readonly #hash: ((id: string) => string) | undefined
   readonly #migrate: boolean
-  readonly #box: Box | undefined
+  readonly #envelope: Envelope | undefined
   /** A request asks for the key of its session's ID several times. */
   #lastId: string | undefined
   #lastKey = ''
@@ -58,10 +46,10 @@ export class SealedStore extends RecordStore implements KeyedStore {
     this.#inner = inner
     this.#hash = hashIds ? hasher(hashIds) : undefined
     this.#migrate = typeof hashIds === 'object' && hashIds.migrate === true
-    this.#box = encryption === undefined ? undefined : new Box(encryption)
+    this.#envelope = encryption === undefined ? undefined : new Envelope(encryption)
     this.ttl = inner.ttl
     this.serializer = inner.serializer
-    Object.defineProperty(this, 'inProcess', { value: inner.inProcess && !this.#box })
+    Object.defineProperty(this, 'inProcess', { value: inner.inProcess && !this.#envelope })
     Object.defineProperty(this, 'linksExpire', { value: inner.linksExpire })
     for (const event of ['connect', 'disconnect']) inner.on(event, (...args: unknown[]) => this.emit(event, ...args))
     if (inner.prune) this.prune = inner.prune.bind(inner)
@@ -178,12 +166,12 @@ export class SealedStore extends RecordStore implements KeyedStore {
   }
 
   #seal(key: string, text: string): string {
-    return this.#box ? this.#box.seal(text, key) : text
+    return this.#envelope ? this.#envelope.seal(text, key) : text
   }
 
   #open(key: string, record: SessionRecord): SessionRecord {
-    if (!this.#box || (this.#mayBePlain(key) && sealedIn(record.text) === undefined)) return record
-    return { ...record, text: this.#box.open(record.text, key) }
+    if (!this.#envelope || (this.#mayBePlain(key) && envelopeIn(record.text) === undefined)) return record
+    return { ...record, text: this.#envelope.open(record.text, key) }
   }
 }
 
@@ -198,97 +186,4 @@ function hasher(hashIds: Exclude<HashIds, false>): (id: string) => string {
     throw new TypeError('hashIds.key option must be a string, a Buffer or a secret KeyObject, and not empty')
   }
   return (id) => HASHED + createHmac('sha256', secret).update(id).digest('base64url')
-}
-
-function secretKey(given: unknown, encoding: BufferEncoding = 'utf8'): KeyObject | undefined {
-  if (given instanceof KeyObject) return given
-  if (typeof given === 'string') return createSecretKey(given, encoding)
-  if (given instanceof ArrayBuffer) return createSecretKey(Buffer.from(given))
-  return ArrayBuffer.isView(given) ? createSecretKey(given as NodeJS.ArrayBufferView) : undefined
-}
-
-const KEY_BYTES = 32
-const HEX_KEY = /^[\da-f]{64}$/i
-const BASE64_KEY = /^[\w+/-]{43}=?$/
-/** Name of the key; IV of 12 bytes; ciphertext with a tag of 16 bytes. */
-const ENVELOPE = /^v1\.([\w-]{8})\.([\w-]{16})\.([\w-]{22,})$/
-const IV_BYTES = 12
-const TAG_BYTES = 16
-
-interface Key {
-  readonly name: string
-  readonly key: KeyObject
-}
-
-/** AES-256-GCM over the text of a record, the key it is stored under as associated data; docs/decisions/encryption-envelope.md. */
-class Box {
-  readonly #keys: readonly Key[]
-
-  constructor(encryption: Encryption) {
-    if (!Array.isArray(encryption)) this.#keys = [toKey(encryption, 'encryption')]
-    else this.#keys = encryption.map((key, i) => toKey(key, `encryption[${i}]`))
-    if (this.#keys.length === 0) throw new TypeError('encryption option must be a key or a list of at least one key')
-  }
-
-  seal(text: string, storedUnder: string): string {
-    const { key, name } = this.#keys[0] as Key
-    const iv = randomBytes(IV_BYTES)
-    const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(storedUnder))
-    const sealed = Buffer.concat([cipher.update(text, 'utf8'), cipher.final(), cipher.getAuthTag()])
-    const envelope = `v1.${name}.${iv.toString('base64url')}.${sealed.toString('base64url')}`
-    return `{"cookie":{"originalMaxAge":null},"sealed":"${envelope}"}`
-  }
-
-  open(record: string, storedUnder: string): string {
-    const envelope = sealedIn(record)
-    if (envelope === undefined) {
-      throw unreadable(storedUnder, 'is not encrypted: it is older than the option encryption, or from other software')
-    }
-    const [, name, iv, sealed] = ENVELOPE.exec(envelope) ?? []
-    if (name === undefined || iv === undefined || sealed === undefined) {
-      throw unreadable(storedUnder, 'is in an envelope that is damaged, or of a later version of sessile')
-    }
-    const key = this.#keys.find((known) => known.name === name)?.key
-    if (!key) throw unreadable(storedUnder, `was encrypted with another key, ${name}`, 'Add that key to encryption')
-    const bytes = Buffer.from(sealed, 'base64url')
-    try {
-      if (bytes.toString('base64url') !== sealed) throw new Error('not the base64url of any bytes')
-      const decipher = createDecipheriv('aes-256-gcm', key, Buffer.from(iv, 'base64url'), { authTagLength: TAG_BYTES })
-      decipher.setAAD(Buffer.from(storedUnder)).setAuthTag(bytes.subarray(-TAG_BYTES))
-      return decipher.update(bytes.subarray(0, -TAG_BYTES), undefined, 'utf8') + decipher.final('utf8')
-    } catch (error) {
-      const why =
-        'was changed since it was encrypted, or copied from another session: something else writes to the store'
-      throw unreadable(storedUnder, why, undefined, error)
-    }
-  }
-}
-
-/** The envelope that a record's text holds, of whatever version; `undefined` when the text is not sealed. */
-function sealedIn(text: string): string | undefined {
-  try {
-    const { sealed } = (JSON.parse(text) ?? {}) as { sealed?: unknown }
-    return typeof sealed === 'string' && /^v\d+\./.test(sealed) ? sealed : undefined
-  } catch {
-    return undefined
-  }
-}
-
-/** The message has enough of the key to find the record by, and too little to use it as an ID. */
-function unreadable(key: string, why: string, remedy = 'Delete it', cause?: unknown): SessionError {
-  const message = `the record of session ${key.slice(0, 12)}… cannot be read, as it ${why}. ${remedy}`
-  return new SessionError('ERR_SESSION_SEALED', message, { cause })
-}
-
-function toKey(given: unknown, option: string): Key {
-  const text = typeof given === 'string' ? given.trim() : undefined
-  const encoding = text === undefined ? undefined : HEX_KEY.test(text) ? 'hex' : 'base64'
-  const key = encoding === 'base64' && !BASE64_KEY.test(text as string) ? undefined : secretKey(text ?? given, encoding)
-  if (key?.symmetricKeySize !== KEY_BYTES) {
-    throw new TypeError(
-      `${option} option must be a key of 32 bytes: a Buffer, a secret KeyObject, or a string of base64 or hex; ` +
-        'make one: openssl rand -base64 32',
-    )
-  }
-  return { key, name: createHash('sha256').update(key.export()).digest('base64url').slice(0, 8) }
 }

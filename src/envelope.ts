@@ -1,0 +1,100 @@
+import { createCipheriv, createDecipheriv, createHash, createSecretKey, KeyObject, randomBytes } from 'node:crypto'
+import { SessionError } from './errors'
+
+/** A key of 32 bytes, as such or in base64 or hex; of several the first encrypts and all decrypt. */
+export type Encryption = EncryptionKey | EncryptionKey[]
+type EncryptionKey = string | Uint8Array | KeyObject
+
+const KEY_BYTES = 32
+const HEX_KEY = /^[\da-f]{64}$/i
+const BASE64_KEY = /^[\w+/-]{43}=?$/
+/** Name of the key; IV of 12 bytes; ciphertext with a tag of 16 bytes. */
+const ENVELOPE = /^v1\.([\w-]{8})\.([\w-]{16})\.([\w-]{22,})$/
+const IV_BYTES = 12
+const TAG_BYTES = 16
+
+interface Key {
+  readonly name: string
+  readonly key: KeyObject
+}
+
+/** AES-256-GCM over the text of a record, the key it is stored under as associated data; docs/decisions/encryption-envelope.md. */
+export class Envelope {
+  readonly #keys: readonly Key[]
+
+  constructor(encryption: Encryption) {
+    if (!Array.isArray(encryption)) this.#keys = [toKey(encryption, 'encryption')]
+    else this.#keys = encryption.map((key, i) => toKey(key, `encryption[${i}]`))
+    if (this.#keys.length === 0) throw new TypeError('encryption option must be a key or a list of at least one key')
+  }
+
+  seal(text: string, storedUnder: string): string {
+    const { key, name } = this.#keys[0] as Key
+    const iv = randomBytes(IV_BYTES)
+    const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(storedUnder))
+    const sealed = Buffer.concat([cipher.update(text, 'utf8'), cipher.final(), cipher.getAuthTag()])
+    const envelope = `v1.${name}.${iv.toString('base64url')}.${sealed.toString('base64url')}`
+    return `{"cookie":{"originalMaxAge":null},"sealed":"${envelope}"}`
+  }
+
+  open(record: string, storedUnder: string): string {
+    const envelope = envelopeIn(record)
+    if (envelope === undefined) {
+      throw unreadable(storedUnder, 'is not encrypted: it is older than the option encryption, or from other software')
+    }
+    const [, name, iv, sealed] = ENVELOPE.exec(envelope) ?? []
+    if (name === undefined || iv === undefined || sealed === undefined) {
+      throw unreadable(storedUnder, 'is in an envelope that is damaged, or of a later version of sessile')
+    }
+    const key = this.#keys.find((known) => known.name === name)?.key
+    if (!key) throw unreadable(storedUnder, `was encrypted with another key, ${name}`, 'Add that key to encryption')
+    const bytes = Buffer.from(sealed, 'base64url')
+    try {
+      if (bytes.toString('base64url') !== sealed) throw new Error('not the base64url of any bytes')
+      const decipher = createDecipheriv('aes-256-gcm', key, Buffer.from(iv, 'base64url'), { authTagLength: TAG_BYTES })
+      decipher.setAAD(Buffer.from(storedUnder)).setAuthTag(bytes.subarray(-TAG_BYTES))
+      return decipher.update(bytes.subarray(0, -TAG_BYTES), undefined, 'utf8') + decipher.final('utf8')
+    } catch (error) {
+      const why =
+        'was changed since it was encrypted, or copied from another session: something else writes to the store'
+      throw unreadable(storedUnder, why, undefined, error)
+    }
+  }
+}
+
+/** The envelope that a record's text holds, of whatever version; `undefined` when the text is not sealed. */
+export function envelopeIn(text: string): string | undefined {
+  try {
+    const { sealed } = (JSON.parse(text) ?? {}) as { sealed?: unknown }
+    return typeof sealed === 'string' && /^v\d+\./.test(sealed) ? sealed : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** The message has enough of the key to find the record by, and too little to use it as an ID. */
+function unreadable(key: string, why: string, remedy = 'Delete it', cause?: unknown): SessionError {
+  const message = `the record of session ${key.slice(0, 12)}… cannot be read, as it ${why}. ${remedy}`
+  return new SessionError('ERR_SESSION_SEALED', message, { cause })
+}
+
+/** The key in whatever form it is given, or `undefined` for what is none. */
+export function secretKey(given: unknown, encoding: BufferEncoding = 'utf8'): KeyObject | undefined {
+  if (given instanceof KeyObject) return given
+  if (typeof given === 'string') return createSecretKey(given, encoding)
+  if (given instanceof ArrayBuffer) return createSecretKey(Buffer.from(given))
+  return ArrayBuffer.isView(given) ? createSecretKey(given as NodeJS.ArrayBufferView) : undefined
+}
+
+function toKey(given: unknown, option: string): Key {
+  const text = typeof given === 'string' ? given.trim() : undefined
+  const encoding = text === undefined ? undefined : HEX_KEY.test(text) ? 'hex' : 'base64'
+  const key = encoding === 'base64' && !BASE64_KEY.test(text as string) ? undefined : secretKey(text ?? given, encoding)
+  if (key?.symmetricKeySize !== KEY_BYTES) {
+    throw new TypeError(
+      `${option} option must be a key of 32 bytes: a Buffer, a secret KeyObject, or a string of base64 or hex; ` +
+        'make one: openssl rand -base64 32',
+    )
+  }
+  return { key, name: createHash('sha256').update(key.export()).digest('base64url').slice(0, 8) }
+}
