@@ -602,8 +602,13 @@ export class Visit implements SessionOwner, EndOfResponse {
     const decision = this.#decide(session, text)
     this.#decision = decision
     debug('%s: %s', decision.action, decision.reason)
-    if (session) this.#watchForLateChanges(live, text)
-    switch (decision.action) {
+    const done = this.#carryOut(decision, live, text, headersGone)
+    if (session) this.#watchForLateChanges(live)
+    return done
+  }
+
+  #carryOut({ action }: Decision, live: LiveSession, text: string, headersGone: boolean): MaybePromise<void> {
+    switch (action) {
       case 'destroy':
         this.#destroyed = true
         return this.#destroy(this.req[this.settings.idProperty] as string)
@@ -615,15 +620,16 @@ export class Visit implements SessionOwner, EndOfResponse {
         this.#touch(live)
         return this.#inBackground(() => this.#renew(live))
       case 'nothing':
-        if (session) this.#touch(live)
+        if (live) this.#touch(live)
     }
   }
 
-  #watchForLateChanges(session?: LiveSession, text?: string): void {
-    const { watch } = this.settings
-    if (watch?.watchesOne()) {
-      this.res.once?.('finish', () => watch.ended(() => this.#isChanged(session, text), this.req.url))
-    }
+  /** Some stores put something of their own on the session that they are handed: what it is after that, counts. */
+  #watchForLateChanges(session?: LiveSession): void {
+    const { serializer, watch } = this.settings
+    if (!watch?.watchesOne()) return
+    const text = session && serializeData(session, serializer)
+    this.res.once?.('finish', () => watch.ended(() => this.#isChanged(session, text), this.req.url))
   }
 
   /** Whether a session differs from what it was at the end; without one, from what it was when it was first looked at. */

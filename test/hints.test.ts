@@ -26,6 +26,7 @@ beforeEach(() => {
 afterEach(() => {
   process.off('warning', listen)
   vi.unstubAllEnvs()
+  vi.useRealTimers()
 })
 
 const load = async (): Promise<Factory> => (await import('../src/index.js')).default
@@ -83,6 +84,22 @@ describe('the mistakes that are noticed while an app is developed, each told onc
     await hintsOf({}, late)
     await vi.waitUntil(() => told.length > 0, { timeout: 5000 })
     expect(told).toEqual(aHint('after the response to /', '#changed-after-the-end'))
+  })
+
+  test('but not that a store puts something of its own on the session', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    const session = await load()
+    const store = new session.MemoryStore()
+    const set = store.set.bind(store)
+    store.set = (id, data, callback) => set(id, Object.assign(data, { __lastAccess: Date.now() }), callback)
+    await hintsOf({ store }, (req, res) => {
+      Object.assign(req.session, { n: 1 })
+      res.end()
+    })
+    expect(vi.getTimerCount()).toBeGreaterThan(0)
+    vi.advanceTimersByTime(1000)
+    await warned()
+    expect(told).toEqual([])
   })
 
   test('two middlewares with one cookie', async () => {

@@ -252,6 +252,21 @@ describe("a user's sessions", () => {
   })
 })
 
+describe.each(['endOldest', 'refuse'] as const)(
+  'of many that log in at the same time, onSessionLimit %s',
+  (onSessionLimit) => {
+    test('no more stay than may', async () => {
+      const user = (data: object): string | undefined => (data as { user?: string }).user
+      const { app, sessions } = shop({ user, maxSessionsPerUser: 3, onSessionLimit })
+      const answers = await Promise.all(Array.from({ length: 20 }, () => request(app).get('/login')))
+      const live = await sessions.users.list('ada')
+      expect(live.length).toBeLessThanOrEqual(3)
+      expect(live.length).toBeGreaterThan(0)
+      for (const { status, text } of answers) expect([200, 500], text).toContain(status)
+    })
+  },
+)
+
 describe('outside of a request', () => {
   test('get, update and destroy by ID; load for an upgrade', async () => {
     const { app, sessions } = shop()
