@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer as createHttps } from 'node:https'
 import type { Server } from 'node:http'
@@ -8,6 +7,7 @@ import express from 'express'
 import type { Browser, BrowserContext } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import session from '../../src'
+import { makeCertificate } from '../support/certificate'
 import { hasChromium, launchChromium } from '../support/chromium'
 
 const secret = 'a secret that is long enough for the browser'
@@ -38,30 +38,13 @@ class SlowStore extends session.RecordStore {
 describe.skipIf(!hasChromium)('in Chromium', () => {
   let browser: Browser
   let context: BrowserContext
+  let certificate: ReturnType<typeof makeCertificate>
   const servers: Server[] = []
   const folder = mkdtempSync(path.join(tmpdir(), 'sessile-browser-'))
 
   beforeAll(async () => {
     browser = await launchChromium()
-    const subject = ['-subj', '/CN=shop.test', '-addext', 'subjectAltName=DNS:shop.test,DNS:embedding.test']
-    execFileSync(
-      'openssl',
-      [
-        'req',
-        '-x509',
-        '-newkey',
-        'rsa:2048',
-        '-nodes',
-        '-keyout',
-        'key.pem',
-        '-out',
-        'cert.pem',
-        '-days',
-        '1',
-        ...subject,
-      ],
-      { cwd: folder, stdio: 'ignore' },
-    )
+    certificate = makeCertificate(folder, 'shop.test', 'embedding.test')
   })
   afterAll(async () => {
     await browser?.close()
@@ -86,10 +69,7 @@ describe.skipIf(!hasChromium)('in Chromium', () => {
   }
 
   async function listenSecurely(app: express.Express): Promise<number> {
-    const server = createHttps(
-      { key: readFileSync(path.join(folder, 'key.pem')), cert: readFileSync(path.join(folder, 'cert.pem')) },
-      app,
-    )
+    const server = createHttps({ key: readFileSync(certificate.key), cert: readFileSync(certificate.cert) }, app)
     servers.push(server)
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
     return (server.address() as { port: number }).port
