@@ -4,6 +4,7 @@ import createDebug = require('debug')
 import onHeaders = require('on-headers')
 import uid = require('uid-safe')
 import type session from './index'
+import { Commit } from './commit'
 import { readSessionId, Signer, type PresentedId } from './cookie-header'
 import { SessionEvents } from './events'
 import { flashOver } from './flash'
@@ -58,7 +59,7 @@ export type Settings = ResolvedOptions & {
 /** Makes the middleware. */
 export function createSessions(options?: SessionOptions | Secret): Sessions {
   const settings = settle(resolveOptions(options))
-  const { cookie, property, skip, store, watch } = settings
+  const { cookie, property, signerOf, skip, store, transport, watch } = settings
   const isReady = followReadiness(store)
   offerGenerate(settings)
 
@@ -74,37 +75,36 @@ export function createSessions(options?: SessionOptions | Secret): Sessions {
     }
     watch?.pathMatched()
     leaveHiddenClasses(req, res)
-    const visit = visitFor(settings, req, res, next, cookieOptions)
-    if (!visit) return next(new Error('secret option required for sessions'))
+    const signer = signerOf(req)
+    if (!signer && !transport) return next(new Error('secret option required for sessions'))
 
-    if (typeof res.writeHead === 'function') onHeaders(res, () => visit.writeCookie())
-    holdEnd(res, visit)
+    const visit = visitOf(settings, req, signer, cookieOptions)
+    const commit = new Commit(visit, res, next, signer)
+    if (typeof res.writeHead === 'function') onHeaders(res, () => commit.writeCookie())
+    holdEnd(res, commit)
     begin(visit, next)
   }
 
   return Object.defineProperties(session as unknown as Sessions, Object.getOwnPropertyDescriptors(apiOf(settings)))
 }
 
-/** Reads the session ID that the request brings. Without a secret, of ours or cookie-parser's, there is no visit. */
-function visitFor(
+/** Reads the session ID that the request brings. */
+function visitOf(
   settings: Settings,
   req: VisitedRequest,
-  res: ServerResponse,
-  next: Next,
+  signer: Signer | undefined,
   cookieOptions: CookieOptions,
-): Visit | undefined {
-  const { name, signerOf, store, storeProperty, transport } = settings
-  const signer = transport ? undefined : signerOf(req)
-  if (!transport && !signer) return undefined
+): Visit {
+  const { name, storeProperty, store, transport, watch } = settings
   const presented = transport
     ? carried(transport.read(req as unknown as Request))
-    : readSessionId(req, name, signer as Signer)
-  const visit = new Visit(settings, req, res, next, signer, presented, cookieOptions)
+    : signer && readSessionId(req, name, signer)
+  const visit = new Visit(settings, req, presented, cookieOptions)
   const other = req[SESSION_OWNER]
   if (other instanceof Visit && other.settings !== settings && other.settings.name === name && !transport) {
-    settings.watch?.secondMiddleware(name)
+    watch?.secondMiddleware(name)
   }
-  if (presented) settings.watch?.cookieReturned()
+  if (presented) watch?.cookieReturned()
   req[storeProperty] = store
   req[SESSION_OWNER] = visit
   return visit
@@ -135,7 +135,7 @@ function begin(visit: Visit, next: Next): void {
 function apiOf(settings: Settings): Omit<Sessions, keyof RequestHandler> {
   const { access, cookie, events, property, store, users } = settings
 
-  function visitOf(req: IncomingMessage): Visit {
+  function visitBehind(req: IncomingMessage): Visit {
     const visit = (req as VisitedRequest)[settings.visitKey]
     if (visit instanceof Visit) return visit
     throw new TypeError('this request has no session: it has not come through this session middleware')
@@ -145,15 +145,7 @@ function apiOf(settings: Settings): Omit<Sessions, keyof RequestHandler> {
   function visitById(id: string): Visit {
     const req = { headers: {}, url: '/' } as VisitedRequest
     req[settings.storeProperty] = store
-    const visit = new Visit(
-      settings,
-      req,
-      {} as ServerResponse,
-      () => undefined,
-      undefined,
-      { id, oldSecret: false },
-      {},
-    )
+    const visit = new Visit(settings, req, { id, oldSecret: false }, {})
     req[SESSION_OWNER] = visit
     return visit
   }
@@ -161,7 +153,7 @@ function apiOf(settings: Settings): Omit<Sessions, keyof RequestHandler> {
   return {
     events,
     async update(target, change) {
-      const visit = typeof target === 'string' ? visitById(target) : visitOf(target)
+      const visit = typeof target === 'string' ? visitById(target) : visitBehind(target)
       if (typeof target === 'string' && !(await visit.enter())) throw missing()
       await visit.update(change)
     },
@@ -172,17 +164,17 @@ function apiOf(settings: Settings): Omit<Sessions, keyof RequestHandler> {
     async load(request) {
       const req = request as VisitedRequest
       const cookieOptions = typeof cookie === 'function' ? cookie(req as unknown as Request) : cookie
-      const visit = visitFor(settings, req, {} as ServerResponse, () => undefined, cookieOptions)
-      return (await visit?.enter()) ? (req[property] as Session & session.SessionData) : undefined
+      const visit = visitOf(settings, req, settings.signerOf(req), cookieOptions)
+      return (await visit.enter()) ? (req[property] as Session & session.SessionData) : undefined
     },
     destroy: async (id) => visitById(id).destroyById(id),
-    renew: (req) => visitOf(req).renew(),
+    renew: (req) => visitBehind(req).renew(),
     get users() {
       if (!users) throw new TypeError('sessions.users needs the option user, which tells whose session it is')
       return userSessionsApi(users, (req) => (req as VisitedRequest)[property] as Session | undefined)
     },
     flash(req) {
-      const visit = visitOf(req)
+      const visit = visitBehind(req)
       return flashOver(
         () => visit.notes,
         (change) => visit.updateNotes(change),
@@ -229,15 +221,7 @@ function offerGenerate(settings: Settings): void {
     if (owner instanceof Visit) return owner.replace()
     const { cookie } = settings
     const cookieOptions = typeof cookie === 'function' ? cookie(request) : cookie
-    return new Visit(
-      settings,
-      req,
-      {} as ServerResponse,
-      () => undefined,
-      undefined,
-      undefined,
-      cookieOptions,
-    ).replace()
+    return new Visit(settings, req, undefined, cookieOptions).replace()
   }
 }
 
@@ -252,7 +236,7 @@ function settle(options: ResolvedOptions): Settings {
   const ownSigner = options.secrets && new Signer(options.secrets)
   if (options.renewalTimeout > 0) demandRecords(store, 'renewalTimeout')
   const visitKey = Symbol('sessile.visit')
-  const visitOf = (req: object): Visit => (req as VisitedRequest)[visitKey] as Visit
+  const visitIn = (req: object): Visit => (req as VisitedRequest)[visitKey] as Visit
   return Object.freeze({
     ...options,
     store,
@@ -260,9 +244,7 @@ function settle(options: ResolvedOptions): Settings {
     watch,
     access: storeAccess(store, { ...options, events }),
     lifetimes: hasLifetimes(options) ? options : undefined,
-    users:
-      options.user &&
-      new UserSessions(demandRecords(store, 'user'), options.maxSessionsPerUser, options.onSessionLimit),
+    users: options.user && new UserSessions(demandRecords(store, 'user'), { ...options, user: options.user }),
     expiresOf: (session: Session) => records?.expiresOf(session) ?? Infinity,
     serializer: records?.serializer ?? JSON,
     ttl: records?.ttl ?? DEFAULT_TTL,
@@ -274,20 +256,20 @@ function settle(options: ResolvedOptions): Settings {
       configurable: true,
       enumerable: true,
       get(this: object): unknown {
-        return visitOf(this).session
+        return visitIn(this).session
       },
       set(this: object, value: unknown) {
-        visitOf(this).session = value
+        visitIn(this).session = value
       },
     },
     idAccessor: {
       configurable: true,
       enumerable: true,
       get(this: object): unknown {
-        return visitOf(this).id
+        return visitIn(this).id
       },
       set(this: object, value: unknown) {
-        visitOf(this).id = value
+        visitIn(this).id = value
       },
     },
     newId: () => uid.sync(24),

@@ -1,8 +1,12 @@
 import type { IncomingMessage } from 'node:http'
-import { notesOf, storedNotes, type SessionNotes } from './cookie'
+import type { Request } from 'express'
+import type session from './index'
+import { notesOf, setNotes, storedNotes, type SessionNotes } from './cookie'
 import { SessionError } from './errors'
+import type { ResolvedOptions } from './options'
 import type { RecordStore, SessionRecord } from './record-store'
 import type { KeyedStore } from './sealed-store'
+import type { Session } from './session'
 
 /** One of a user's sessions, for a page that lists them. */
 export interface UserSession {
@@ -30,6 +34,13 @@ export interface UserSessionsApi {
 
 type IndexedStore = RecordStore & Required<Pick<RecordStore, 'link' | 'unlink' | 'linked'>>
 
+type LiveSession = Session & session.SessionData
+
+/** The options that bear on it. */
+type UserOptions = Pick<ResolvedOptions, 'describe' | 'maxSessionsPerUser' | 'onSessionLimit'> & {
+  readonly user: NonNullable<ResolvedOptions['user']>
+}
+
 interface Live {
   readonly key: string
   readonly record: SessionRecord
@@ -40,21 +51,49 @@ interface Live {
 /** Keeps the index of users' sessions, and the bound on their number. */
 export class UserSessions {
   readonly #store: IndexedStore & Partial<KeyedStore>
+  readonly #options: UserOptions
   readonly #max: number
-  readonly #onLimit: 'endOldest' | 'refuse'
 
-  constructor(store: RecordStore, max: number, onLimit: 'endOldest' | 'refuse') {
+  constructor(store: RecordStore, options: UserOptions) {
     if (!store.link || !store.unlink || !store.linked) {
       throw new TypeError('user option needs a store that implements link, unlink and linked; see RecordStore')
     }
     this.#store = store as IndexedStore
-    this.#max = max || Infinity
-    this.#onLimit = onLimit
+    this.#options = options
+    this.#max = options.maxSessionsPerUser || Infinity
   }
 
   /** Whether sessions may be refused to users who have too many. */
   get refuses(): boolean {
-    return this.#max !== Infinity && this.#onLimit === 'refuse'
+    return this.#max !== Infinity && this.#options.onSessionLimit === 'refuse'
+  }
+
+  /**
+   * Notes whose a session is that is about to be stored, if it has become somebody's or somebody else's; else there is
+   * nothing to wait for.
+   * @throws SessionError when the user has too many sessions and none is to be ended for it
+   */
+  note(session: LiveSession, notes: SessionNotes, req: IncomingMessage): Promise<void> | undefined {
+    const { describe, user: userOf } = this.#options
+    const { id } = session
+    const given = userOf(session)
+    const user = given === null || given === undefined ? undefined : String(given)
+    const before = notes.user
+    if (before === user) return undefined
+    setNotes(session.cookie, notes)
+    const leave = async (): Promise<void> => (before === undefined ? undefined : this.remove(before, id))
+    if (user === undefined) {
+      delete notes.user
+      return leave()
+    }
+    notes.user = user
+    notes.created ??= Date.now()
+    if (describe) notes.about = describe(req as Request)
+    return this.add(user, id, this.#store.expiresOf(session)).then(leave, (error: unknown) => {
+      if (before === undefined) delete notes.user
+      else notes.user = before
+      throw error
+    })
   }
 
   /**
@@ -79,7 +118,7 @@ export class UserSessions {
     if (this.#max === Infinity) return
     const others = await this.#others(user, id)
     if (others.length < this.#max) return
-    if (this.#onLimit === 'refuse') {
+    if (this.#options.onSessionLimit === 'refuse') {
       await this.#end(user, this.#keyOf(id))
       throw this.#tooMany(others.length)
     }

@@ -1,22 +1,20 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import type { Request } from 'express'
 import createDebug = require('debug')
 import type session from './index'
 import { dataOf, maxAgeIn, serializeData, wholeText } from './changes'
 import { Cookie, notesOf, restoreCookie, setNotes, settingsOf, storedNotes, type SessionNotes } from './cookie'
-import { writeSessionCookie, type PresentedId, type Signer } from './cookie-header'
-import { decide, type Decision, type Situation } from './decide'
-import { SessionError, warnOnce } from './errors'
+import type { PresentedId } from './cookie-header'
+import type { Situation } from './decide'
+import type { SessionError } from './errors'
 import { isRenewalDue, noteVisit, openId, timeoutOf } from './lifetimes'
 import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
 import type { Settings } from './middleware'
 import type { CookieOptions } from './options'
 import { isSecure } from './request'
-import type { EndOfResponse } from './response-end'
-import { missing, savesItself, Session, type SessionOwner, type SessionRequest } from './session'
+import { missing, Session, type SessionOwner, type SessionRequest } from './session'
 import { Snapshot } from './snapshot'
 import { RecordAccess, type Moved, type Saved, type StoreAccess, type Stored } from './store-access'
-import type { UserSessions } from './user-sessions'
 
 const debug = createDebug('express-session')
 
@@ -26,10 +24,10 @@ type LiveSession = Session & session.SessionData
 export type VisitedRequest = IncomingMessage & SessionRequest & { [key: PropertyKey]: unknown }
 
 /** Stands for a session that nobody has looked at. */
-const UNSEEN = Symbol('unseen')
+export const UNSEEN = Symbol('unseen')
 
-/** One request's dealings with its session, from the session ID to the commit. */
-export class Visit implements SessionOwner, EndOfResponse {
+/** One request's dealings with its session: where it comes from, and what is done with it. */
+export class Visit implements SessionOwner {
   /** What `req.session` is, once it was looked at, generated or assigned. */
   #session: unknown
   /** What looking at `req.session` makes the session of. */
@@ -46,28 +44,20 @@ export class Visit implements SessionOwner, EndOfResponse {
   #saved: Snapshot | undefined
   #saving: PromiseLike<unknown> | undefined
 
-  #decision: Decision | undefined
-  #cookieDue = false
   /** The client has to learn that its session goes on under another ID. */
   #moved = false
   #notes: SessionNotes | undefined
   #notesDue = false
   #noted = false
-  #mayBeRefused = false
+  #userNoted = false
   #destroyed = false
   #removed: Cookie | undefined
-  #touched = false
   #makesNew = true
   #begun = false
-  #over = false
-  #failed = false
 
   constructor(
     readonly settings: Settings,
     readonly req: VisitedRequest,
-    readonly res: ServerResponse,
-    readonly next: (error?: unknown) => void,
-    readonly signer: Signer | undefined,
     readonly presented: PresentedId | undefined,
     readonly cookieOptions: CookieOptions,
   ) {}
@@ -185,27 +175,28 @@ export class Visit implements SessionOwner, EndOfResponse {
 
   get session(): unknown {
     if (this.#pending === 'nothing') return this.#session
-    return this.#peeking ? UNSEEN : this.#makePending()
+    return this.#peeking ? UNSEEN : this.look()
   }
 
   set session(value: unknown) {
-    if (this.#pending !== 'nothing') this.#makePending()
+    if (this.#pending !== 'nothing') this.look()
     this.#session = value
   }
 
   get id(): unknown {
-    if (this.#pending === 'new') this.#makePending()
+    if (this.#pending === 'new') this.look()
     return this.#id
   }
 
   set id(value: unknown) {
-    if (this.#pending !== 'nothing') this.#makePending()
+    if (this.#pending !== 'nothing') this.look()
     this.#id = value
   }
 
   #id: unknown
 
-  #makePending(): LiveSession {
+  /** Makes the session that nobody has looked at yet. */
+  look(): LiveSession {
     const pending = this.#pending
     this.#pending = 'nothing'
     if (pending === 'new') {
@@ -222,7 +213,7 @@ export class Visit implements SessionOwner, EndOfResponse {
   generate(): MaybePromise<LiveSession> {
     const { req, settings } = this
     return afterwards(settings.genid ? settings.genid(req as unknown as Request) : settings.newId(), (id) => {
-      if (this.#pending !== 'nothing') this.#makePending()
+      if (this.#pending !== 'nothing') this.look()
       this.#notes = undefined
       this.#stored = null
       this.#storedId = id
@@ -281,25 +272,26 @@ export class Visit implements SessionOwner, EndOfResponse {
   }
 
   destroyById(id: string): MaybePromise<void> {
+    this.#destroyed = true
     return this.#destroy(id)
   }
 
   // The session's methods.
 
   save(session: Session): MaybePromise<void> {
-    const text = serializeData(session, this.settings.serializer)
-    return this.#write(session, text)
+    return this.write(session, serializeData(session, this.settings.serializer))
   }
 
-  #write(session: LiveSession, text: string): MaybePromise<void> {
-    const { events } = this.settings
+  /** Stores a session whose data has this text. */
+  write(session: LiveSession, text: string): MaybePromise<void> {
+    const { events, users } = this.settings
     const { id } = session
     debug('saving %s', id)
     this.#attachNotes(session)
     const cookieSettings = settingsOf(session.cookie)
     const from = this.#storedOf(session)
-    const { users } = this.settings
-    const noted = users && this.#noteUser(session, users)
+    const noted = users?.note(session, (this.#notes ??= {}), this.req)
+    if (noted) this.#userNoted = true
     const save = (): MaybePromise<Saved> => this.#access.save(session, text, from)
     const saveAndBound = async (): Promise<Saved> => {
       const result = await save()
@@ -323,31 +315,6 @@ export class Visit implements SessionOwner, EndOfResponse {
   #attachNotes(session: LiveSession): void {
     if (this.#notes) setNotes(session.cookie, this.#notes)
     else this.#notes = notesOf(session.cookie)
-  }
-
-  /** Enters the session among its user's, if it has become somebody's or somebody else's. */
-  #noteUser(session: LiveSession, users: UserSessions): Promise<void> | undefined {
-    const { describe, expiresOf, user: userOf } = this.settings
-    const given = userOf?.(session)
-    const user = given === null || given === undefined ? undefined : String(given)
-    const notes = (this.#notes ??= {})
-    const before = notes.user
-    if (before === user) return undefined
-    setNotes(session.cookie, notes)
-    const leave = async (): Promise<void> => (before === undefined ? undefined : users.remove(before, session.id))
-    if (user === undefined) {
-      delete notes.user
-      return leave()
-    }
-    this.#mayBeRefused = users.refuses
-    notes.user = user
-    notes.created ??= Date.now()
-    if (describe) notes.about = describe(this.req as unknown as Request)
-    return users.add(user, session.id, expiresOf(session)).then(leave, (error: unknown) => {
-      if (before === undefined) delete notes.user
-      else notes.user = before
-      throw error
-    })
   }
 
   reload(session: Session): MaybePromise<void> {
@@ -476,9 +443,15 @@ export class Visit implements SessionOwner, EndOfResponse {
     }
   }
 
-  // The end: what to do is decided, the cookie written, the session committed.
+  // The end of the response: what commit.ts asks.
 
-  #peek(): unknown {
+  /** False where the application gets no session: nothing was loaded, as that failed. */
+  get hasBegun(): boolean {
+    return this.#begun
+  }
+
+  /** What `req.session` is, or `UNSEEN`: to ask does not make the session. */
+  peek(): unknown {
     this.#peeking = true
     const session = this.req[this.settings.property]
     this.#peeking = false
@@ -486,72 +459,30 @@ export class Visit implements SessionOwner, EndOfResponse {
   }
 
   /** Whether a session that nobody has looked at has to be looked at now. */
-  get #unseenMatters(): boolean {
+  get unseenMatters(): boolean {
     const { resave, rolling, saveUninitialized } = this.settings
     if (this.#pending === 'new') return saveUninitialized
     if (this.settings.users || this.req[this.settings.idProperty] !== this.#storedId) return true
     return resave || rolling || this.#notesDue || this.#moved || this.presented?.oldSecret === true
   }
 
-  /** The listener of on-headers: sets the cookie when it is due. */
-  writeCookie(): void {
-    if (!this.#begun || this.#failed) return
-    let session = this.#peek()
-    if (session === UNSEEN) {
-      if (!this.#unseenMatters) return
-      session = this.#makePending()
-    }
-    try {
-      if (session) {
-        const decision = this.#decision ?? this.#decide(session)
-        if (!decision.setCookie) return
-        this.#cookieDue = true
-        debug('cookie: %s', decision.reason)
-        this.#sendId(session as LiveSession)
-      } else if (this.#destroyed && this.presented && this.settings.clearCookie) {
-        this.#sendRemoval()
-      }
-    } catch (error) {
-      setImmediate(this.next, error)
-    }
+  /** The save that is under way, or was. */
+  get saving(): PromiseLike<unknown> | undefined {
+    return this.#saving
   }
 
-  /** A cookie is removed by one with the same name, path and domain that has ended: RFC 6265bis, section 5.7. */
-  #sendRemoval(): void {
-    const { name, transport } = this.settings
-    if (transport) return
-    const cookie = this.#removed ?? new Cookie(this.cookieOptions)
-    writeSessionCookie(this.res, name, '', { ...cookie.data, expires: new Date(0) })
+  /** Whether a save may be refused, as the ID is taken or the user has too many sessions. */
+  get mayBeRefused(): boolean {
+    const { genid, users } = this.settings
+    return (this.#userNoted && users?.refuses === true) || (genid !== undefined && this.#stored === null)
   }
 
-  #sendId(session: LiveSession): void {
-    const { req, res, settings } = this
-    const id = req[settings.idProperty] as string
-    if (settings.transport) return settings.transport.write(req as unknown as Request, res, id)
-    if (session.cookie.secure && !isSecure(req, settings.proxy)) {
-      debug('no cookie: it is for secure connections only, and this is none')
-      settings.watch?.insecure(req.headers['x-forwarded-proto'] === 'https')
-      return
-    }
-    this.#touch(session)
-    if (!this.presented) settings.watch?.cookieGiven()
-    if (settings.noStore) res.setHeader('Cache-Control', 'no-store')
-    const { presented } = this
-    const encoded = presented?.id === id && presented.encoded ? presented.encoded : (this.signer as Signer).sign(id)
-    writeSessionCookie(res, settings.name, encoded, session.cookie.data)
+  /** The cookie of a session that was destroyed, where the client has it. */
+  get removedCookie(): Cookie | undefined {
+    return this.#destroyed && this.presented ? (this.#removed ?? new Cookie(this.cookieOptions)) : undefined
   }
 
-  #touch(session: LiveSession): void {
-    if (this.#touched) return
-    this.#touched = true
-    session.touch()
-  }
-
-  #decide(session: unknown, text?: string): Decision {
-    return decide(this.#situation(session as LiveSession | null | undefined, text), this.settings)
-  }
-
-  #situation(session: LiveSession | null | undefined, text: string | undefined): Situation {
+  situation(session: LiveSession | null | undefined, text: string | undefined): Situation {
     const { presented, req, settings } = this
     const id = req[settings.idProperty]
     const unset = session === null || session === undefined
@@ -574,169 +505,36 @@ export class Visit implements SessionOwner, EndOfResponse {
     }
   }
 
-  /** Does with the session what the end of a response does, once. */
-  commit(): MaybePromise<void> {
-    if (!this.#begun || this.#over) return
-    this.#over = true
-    const { headersSent } = this.res
-    if (!this.#saving) return this.#commitNow(headersSent)
-    const now = (): MaybePromise<void> => this.#commitNow(headersSent)
-    return this.#saving.then(now, now)
+  /** Whether this text is that of a session's data as it was loaded or generated. */
+  cameAs(session: LiveSession, text: string): boolean {
+    return this.#original?.hasData(session, text) === true
   }
 
-  commitSoFar(): MaybePromise<void> {
-    if (this.#begun && !this.#over) return this.#commitNow(true)
-  }
-
-  #commitNow(headersGone: boolean): MaybePromise<void> {
-    let session = this.#peek()
-    if (session === UNSEEN) {
-      if (!this.#unseenMatters) {
-        this.#watchForLateChanges()
-        return this.#renewUnseen()
-      }
-      session = this.#makePending()
-    }
-    const live = session as LiveSession
-    const text = session ? serializeData(live, this.settings.serializer) : ''
-    const decision = this.#decide(session, text)
-    this.#decision = decision
-    debug('%s: %s', decision.action, decision.reason)
-    const done = this.#carryOut(decision, live, text, headersGone)
-    if (session) this.#watchForLateChanges(live)
-    return done
-  }
-
-  #carryOut({ action }: Decision, live: LiveSession, text: string, headersGone: boolean): MaybePromise<void> {
-    switch (action) {
-      case 'destroy':
-        this.#destroyed = true
-        return this.#destroy(this.req[this.settings.idProperty] as string)
-      case 'save':
-        if (headersGone && this.#isUnreachable(live)) return
-        this.#touch(live)
-        return this.#saveAtEnd(live, text)
-      case 'touch':
-        this.#touch(live)
-        return this.#inBackground(() => this.#renew(live))
-      case 'nothing':
-        if (live) this.#touch(live)
-    }
-  }
-
-  /** Some stores put something of their own on the session that they are handed: what it is after that, counts. */
-  #watchForLateChanges(session?: LiveSession): void {
-    const { serializer, watch } = this.settings
-    if (!watch?.watchesOne()) return
-    const text = session && serializeData(session, serializer)
-    this.res.once?.('finish', () => watch.ended(() => this.#isChanged(session, text), this.req.url))
-  }
-
-  /** Whether a session differs from what it was at the end; without one, from what it was when it was first looked at. */
-  #isChanged(session: LiveSession | undefined, text: string | undefined): boolean {
-    try {
-      const now = this.#peek()
-      if (now === UNSEEN || !now || (session && now !== session)) return false
-      const live = now as LiveSession
-      const textNow = serializeData(live, this.settings.serializer)
-      return textNow !== text && !(session ? this.#saved : this.#original)?.hasData(live, textNow)
-    } catch {
-      return true
-    }
+  /** Whether this text is that of a session's data as the store has it. */
+  isStoredAs(session: LiveSession, text: string): boolean {
+    return this.#saved?.hasData(session, text) === true
   }
 
   /** Renews a session that nobody has looked at; without parsing it, where its text tells how long it lives. */
-  #renewUnseen(): MaybePromise<void> {
+  renewUnseen(): MaybePromise<void> {
     if (this.#pending !== 'stored') return
     const access = this.#access
     const record = this.#stored?.record
     const maxAge = record && access instanceof RecordAccess ? maxAgeIn(record.text) : undefined
-    return this.#inBackground(() => {
-      if (access instanceof RecordAccess && maxAge !== undefined) {
-        const expires = Date.now() + (maxAge ?? this.settings.ttl)
-        return access.renew(this.#storedId as string, expires, record)
-      }
-      const session = this.#makePending()
-      this.#touch(session)
-      return this.#renew(session)
-    })
+    if (access instanceof RecordAccess && maxAge !== undefined) {
+      return access.renew(this.#storedId as string, Date.now() + (maxAge ?? this.settings.ttl), record)
+    }
+    return this.renewStored(this.look().touch())
   }
 
-  #renew(session: LiveSession): MaybePromise<void> {
+  /** Renews in the store a session that was touched. */
+  renewStored(session: LiveSession): MaybePromise<void> {
     const { expiresOf, users } = this.settings
     const renewed = this.#access.touch(session, this.#storedOf(session) ?? undefined)
     const user = users && notesOf(session.cookie)?.user
     if (user === undefined) return renewed
     return afterwards(renewed, () => users?.renew(user, session.id, expiresOf(session)))
   }
-
-  /** No answer waits for this; what fails is reported. */
-  #inBackground(work: () => MaybePromise<void>): void {
-    try {
-      const done = work()
-      if (isPromise(done)) done.then(undefined, (error: unknown) => this.report(error))
-    } catch (error) {
-      this.report(error)
-    }
-  }
-
-  #saveAtEnd(session: LiveSession, text: string): MaybePromise<void> {
-    const ignoreDestroyed = (error: unknown): void => {
-      if ((error as SessionError).code !== 'ERR_SESSION_DESTROYED') throw error
-      debug('not saved: another request has destroyed the session')
-    }
-    try {
-      const saved = savesItself(session)
-        ? this.#write(session, text)
-        : new Promise<void>((resolve, reject) => {
-            session.save((error?: unknown) => (error ? reject(error) : resolve()))
-          })
-      return isPromise(saved) ? saved.then(undefined, ignoreDestroyed) : saved
-    } catch (error) {
-      return ignoreDestroyed(error)
-    }
-  }
-
-  /** A new session whose cookie did not go out with the headers would be stored for nobody. */
-  #isUnreachable(session: LiveSession): boolean {
-    if (this.#cookieDue || this.presented?.id === session.id) return false
-    warnOnce(
-      'SESSION_CHANGED_TOO_LATE',
-      `A new session was first changed after the response had begun, when no cookie could be sent any more; it is not ` +
-        `stored. Change req.session before the first res.write() (${this.req.method} ${this.req.url})`,
-    )
-    return true
-  }
-
-  get holdsHeaders(): boolean {
-    return (
-      this.settings.onSaveError === 'error' ||
-      this.#mayBeRefused ||
-      (this.settings.genid !== undefined && this.#stored === null)
-    )
-  }
-
-  onFailure(error: unknown): 'respond' | 'error' | 'disconnect' {
-    const { code } = error as SessionError
-    return code === 'ERR_SESSION_ID_TAKEN' || code === 'ERR_SESSION_LIMIT' ? 'error' : this.settings.onSaveError
-  }
-
-  /** The response begins anew with the application's error handler, and without a session. */
-  fail(error: unknown): void {
-    this.#failed = true
-    this.next(error)
-  }
-
-  report(error: unknown): void {
-    const { events, idProperty } = this.settings
-    if (isFinished(this.res)) events.emit('storeError', { error, id: String(this.req[idProperty]) })
-    else setImmediate(this.next, error)
-  }
-}
-
-/** HTTP/2 responses lack `writableFinished`. */
-function isFinished({ writableFinished, stream }: ServerResponse & { stream?: { closed: boolean } }): boolean {
-  return writableFinished || stream?.closed === true
 }
 
 /** A session of stored data; its cookie ends at `ends` (ms since the epoch), or when it says itself. */

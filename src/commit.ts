@@ -1,0 +1,239 @@
+import type { ServerResponse } from 'node:http'
+import type { Request } from 'express'
+import createDebug = require('debug')
+import type session from './index'
+import { serializeData } from './changes'
+import { writeSessionCookie, type Signer } from './cookie-header'
+import { decide, type Decision } from './decide'
+import { warnOnce, type SessionError } from './errors'
+import { isPromise, type MaybePromise } from './maybe-promise'
+import { isSecure } from './request'
+import type { EndOfResponse } from './response-end'
+import { savesItself, type Session } from './session'
+import { UNSEEN, type Visit } from './visit'
+
+const debug = createDebug('express-session')
+
+type LiveSession = Session & session.SessionData
+
+/** The end of a visit: what becomes of the session is decided, its cookie written, and the session committed. */
+export class Commit implements EndOfResponse {
+  readonly #visit: Visit
+  readonly #res: ServerResponse
+  readonly #next: (error?: unknown) => void
+  readonly #signer: Signer | undefined
+
+  #decision: Decision | undefined
+  #cookieDue = false
+  #touched = false
+  #over = false
+  #failed = false
+
+  constructor(visit: Visit, res: ServerResponse, next: (error?: unknown) => void, signer: Signer | undefined) {
+    this.#visit = visit
+    this.#res = res
+    this.#next = next
+    this.#signer = signer
+  }
+
+  // The cookie.
+
+  /** The listener of on-headers: sets the cookie when it is due. */
+  writeCookie(): void {
+    const visit = this.#visit
+    if (!visit.hasBegun || this.#failed) return
+    let session = visit.peek()
+    if (session === UNSEEN) {
+      if (!visit.unseenMatters) return
+      session = visit.look()
+    }
+    try {
+      if (!session) return this.#sendRemoval()
+      const decision = this.#decision ?? this.#decide(session as LiveSession)
+      if (!decision.setCookie) return
+      this.#cookieDue = true
+      debug('cookie: %s', decision.reason)
+      this.#sendId(session as LiveSession)
+    } catch (error) {
+      setImmediate(this.#next, error)
+    }
+  }
+
+  /** A cookie is removed by one with the same name, path and domain that has ended: RFC 6265bis, section 5.7. */
+  #sendRemoval(): void {
+    const { clearCookie, name, transport } = this.#visit.settings
+    const cookie = clearCookie && !transport ? this.#visit.removedCookie : undefined
+    if (cookie) writeSessionCookie(this.#res, name, '', { ...cookie.data, expires: new Date(0) })
+  }
+
+  #sendId(session: LiveSession): void {
+    const res = this.#res
+    const { presented, req, settings } = this.#visit
+    const id = req[settings.idProperty] as string
+    if (settings.transport) return settings.transport.write(req as unknown as Request, res, id)
+    if (session.cookie.secure && !isSecure(req, settings.proxy)) {
+      debug('no cookie: it is for secure connections only, and this is none')
+      settings.watch?.insecure(req.headers['x-forwarded-proto'] === 'https')
+      return
+    }
+    this.#touch(session)
+    if (!presented) settings.watch?.cookieGiven()
+    if (settings.noStore) res.setHeader('Cache-Control', 'no-store')
+    const encoded = presented?.id === id && presented.encoded ? presented.encoded : (this.#signer as Signer).sign(id)
+    writeSessionCookie(res, settings.name, encoded, session.cookie.data)
+  }
+
+  #decide(session: LiveSession | null | undefined, text?: string): Decision {
+    return decide(this.#visit.situation(session, text), this.#visit.settings)
+  }
+
+  #touch(session: LiveSession): void {
+    if (this.#touched) return
+    this.#touched = true
+    session.touch()
+  }
+
+  // The session.
+
+  commit(): MaybePromise<void> {
+    if (!this.#visit.hasBegun || this.#over) return
+    this.#over = true
+    const { saving } = this.#visit
+    const { headersSent } = this.#res
+    if (!saving) return this.#commitNow(headersSent)
+    const now = (): MaybePromise<void> => this.#commitNow(headersSent)
+    return saving.then(now, now)
+  }
+
+  commitSoFar(): MaybePromise<void> {
+    if (this.#visit.hasBegun && !this.#over) return this.#commitNow(true)
+  }
+
+  #commitNow(headersGone: boolean): MaybePromise<void> {
+    const visit = this.#visit
+    let session = visit.peek()
+    if (session === UNSEEN) {
+      if (!visit.unseenMatters) {
+        this.#watchForLateChanges()
+        return this.#inBackground(() => visit.renewUnseen())
+      }
+      session = visit.look()
+    }
+    const live = session as LiveSession
+    const text = session ? serializeData(live, visit.settings.serializer) : ''
+    const decision = this.#decide(live, text)
+    this.#decision = decision
+    debug('%s: %s', decision.action, decision.reason)
+    const done = this.#carryOut(decision, live, text, headersGone)
+    if (session) this.#watchForLateChanges(live)
+    return done
+  }
+
+  #carryOut({ action }: Decision, session: LiveSession, text: string, headersGone: boolean): MaybePromise<void> {
+    const visit = this.#visit
+    switch (action) {
+      case 'destroy':
+        return visit.destroyById(visit.req[visit.settings.idProperty] as string)
+      case 'save':
+        if (headersGone && this.#isUnreachable(session)) return
+        this.#touch(session)
+        return this.#save(session, text)
+      case 'touch':
+        this.#touch(session)
+        return this.#inBackground(() => visit.renewStored(session))
+      case 'nothing':
+        if (session) this.#touch(session)
+    }
+  }
+
+  /** A new session whose cookie did not go out with the headers would be stored for nobody. */
+  #isUnreachable(session: LiveSession): boolean {
+    const { presented, req } = this.#visit
+    if (this.#cookieDue || presented?.id === session.id) return false
+    warnOnce(
+      'SESSION_CHANGED_TOO_LATE',
+      `A new session was first changed after the response had begun, when no cookie could be sent any more; it is not ` +
+        `stored. Change req.session before the first res.write() (${req.method} ${req.url})`,
+    )
+    return true
+  }
+
+  #save(session: LiveSession, text: string): MaybePromise<void> {
+    const ignoreDestroyed = (error: unknown): void => {
+      if ((error as SessionError).code !== 'ERR_SESSION_DESTROYED') throw error
+      debug('not saved: another request has destroyed the session')
+    }
+    try {
+      const saved = savesItself(session)
+        ? this.#visit.write(session, text)
+        : new Promise<void>((resolve, reject) => {
+            session.save((error?: unknown) => (error ? reject(error) : resolve()))
+          })
+      return isPromise(saved) ? saved.then(undefined, ignoreDestroyed) : saved
+    } catch (error) {
+      return ignoreDestroyed(error)
+    }
+  }
+
+  /** No answer waits for this; what fails is reported. */
+  #inBackground(work: () => MaybePromise<void>): void {
+    try {
+      const done = work()
+      if (isPromise(done)) done.then(undefined, (error: unknown) => this.report(error))
+    } catch (error) {
+      this.report(error)
+    }
+  }
+
+  /** Some stores put something of their own on the session that they are handed: what it is after that, counts. */
+  #watchForLateChanges(session?: LiveSession): void {
+    const { req, settings } = this.#visit
+    const { serializer, watch } = settings
+    if (!watch?.watchesOne()) return
+    const text = session && serializeData(session, serializer)
+    this.#res.once?.('finish', () => watch.ended(() => this.#isChanged(session, text), req.url))
+  }
+
+  /** Whether a session differs from what it was at the end; without one, from what it was when it was first looked at. */
+  #isChanged(session: LiveSession | undefined, text: string | undefined): boolean {
+    const visit = this.#visit
+    try {
+      const now = visit.peek()
+      if (now === UNSEEN || !now || (session && now !== session)) return false
+      const live = now as LiveSession
+      const textNow = serializeData(live, visit.settings.serializer)
+      return textNow !== text && !(session ? visit.isStoredAs(live, textNow) : visit.cameAs(live, textNow))
+    } catch {
+      return true
+    }
+  }
+
+  // What fails.
+
+  get holdsHeaders(): boolean {
+    return this.#visit.settings.onSaveError === 'error' || this.#visit.mayBeRefused
+  }
+
+  onFailure(error: unknown): 'respond' | 'error' | 'disconnect' {
+    const { code } = error as SessionError
+    const isRefusal = code === 'ERR_SESSION_ID_TAKEN' || code === 'ERR_SESSION_LIMIT'
+    return isRefusal ? 'error' : this.#visit.settings.onSaveError
+  }
+
+  /** The response begins anew with the application's error handler, and without a session. */
+  fail(error: unknown): void {
+    this.#failed = true
+    this.#next(error)
+  }
+
+  report(error: unknown): void {
+    const { req, settings } = this.#visit
+    if (isFinished(this.#res)) settings.events.emit('storeError', { error, id: String(req[settings.idProperty]) })
+    else setImmediate(this.#next, error)
+  }
+}
+
+/** HTTP/2 responses lack `writableFinished`. */
+function isFinished({ writableFinished, stream }: ServerResponse & { stream?: { closed: boolean } }): boolean {
+  return writableFinished || stream?.closed === true
+}
