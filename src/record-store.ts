@@ -168,14 +168,24 @@ export abstract class RecordStore extends Store {
     })
   }
 
-  /** Every live record, page by page. */
+  /**
+   * Every live record, page by page.
+   * @throws TypeError when `scan` answers something that never comes to an end
+   */
   async *records(): AsyncGenerator<SessionRecord & { id: string }, void, undefined> {
     let cursor: string | null = null
-    do {
+    for (;;) {
       const page: RecordPage = await this.scan(cursor, SCAN_PAGE)
       yield* page.records
+      if (page.cursor === null) return
+      if (typeof page.cursor !== 'string' || page.cursor === cursor) {
+        throw new TypeError(
+          `scan, given the cursor ${cursor}, answered the cursor ${String(page.cursor)}: it has to be a string that leads ` +
+            'on, or null at the end',
+        )
+      }
       cursor = page.cursor
-    } while (cursor !== null)
+    }
   }
 }
 
