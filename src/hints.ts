@@ -1,7 +1,9 @@
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { warnOnce } from './errors'
 
-/** Where docs/troubleshooting.md has a heading for each hint. */
-const PAGE = 'docs/troubleshooting.md'
+/** Has a heading for each hint, and is published with the library, so that the link leads to the page of this version. */
+const PAGE = pathToFileURL(join(__dirname, '../docs/troubleshooting.md'))
 
 const WATCHED_REQUESTS = 200
 const MISSED_PATHS = 20
@@ -96,5 +98,5 @@ export class Hints {
 }
 
 function hint(heading: string, message: string): void {
-  warnOnce('SESSION_HINT', `${message} (${PAGE}#${heading})`, heading)
+  warnOnce('SESSION_HINT', `${message} (${PAGE.href}#${heading})`, heading)
 }

@@ -6,12 +6,14 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
 const root = path.join(__dirname, '../..')
@@ -87,13 +89,41 @@ describe('the packed library', () => {
   test('has what is needed, and no more', () => {
     const names = files.map(({ path }) => path)
     expect(
-      names.filter((name) => !/^(dist\/.*\.(js|d\.ts)|package\.json|README\.md|LICENSE|CHANGELOG\.md)$/.test(name)),
+      names.filter(
+        (name) =>
+          !/^(dist\/.*\.(js|d\.ts)|docs\/[\w-]+\.md|package\.json|README\.md|LICENSE|CHANGELOG\.md)$/.test(name),
+      ),
     ).toEqual([])
     expect(names).toContain('LICENSE')
   })
 
-  test('stays small: at most 380 KB unpacked', () => {
-    expect(files.reduce((sum, { size }) => sum + size, 0)).toBeLessThan(380_000)
+  test('stays small: at most 390 KB unpacked, and 70 KB of documentation', () => {
+    const bytes = (docs: boolean): number =>
+      files.filter(({ path }) => path.startsWith('docs/') === docs).reduce((sum, { size }) => sum + size, 0)
+    expect(bytes(false)).toBeLessThan(390_000)
+    expect(bytes(true)).toBeLessThan(70_000)
+  })
+
+  test('brings the page along that its hints lead to', () => {
+    const at = project('hinted', 'sessile')
+    const message = run(
+      at,
+      'hint.cjs',
+      `const express = require('express')
+      const app = express()
+      app.use(require('sessile')({
+        secret: 'a secret that is long enough for all of this', resave: false, saveUninitialized: true, cookie: { secure: true },
+      }))
+      app.use((req, res) => res.end())
+      process.on('warning', ({ code, message }) => code === 'SESSION_HINT' && console.log(JSON.stringify(message)))
+      const server = app.listen(0, async () => {
+        await fetch('http://127.0.0.1:' + server.address().port)
+        server.close()
+      })`,
+    )
+    const [, page = '', heading] = /\((file:.*)#(.*)\)$/.exec(message as string) ?? []
+    expect(fileURLToPath(page)).toContain(realpathSync(path.join(at, 'node_modules/sessile')))
+    expect(readFileSync(fileURLToPath(page), 'utf8').toLowerCase().replaceAll(' ', '-')).toContain(`\n##-${heading}\n`)
   })
 
   test('has no install scripts', () => {
