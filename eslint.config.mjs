@@ -9,6 +9,7 @@ export default tseslint.config(
       'coverage/',
       'bench/results/',
       '**/*.d.ts',
+      'examples/*/out/',
       'examples/typescript/',
       'examples/nestjs/',
     ],

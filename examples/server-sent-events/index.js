@@ -1,4 +1,5 @@
 // A stream of events that ends when its session does.
+const { setTimeout } = require('node:timers/promises')
 const express = require('express')
 const session = require('sessile')
 
@@ -16,19 +17,17 @@ app.post('/logout', async (req, res) => {
   res.send('out')
 })
 
-app.get('/events', (req, res) => {
+app.get('/events', async (req, res) => {
   const { sessionID } = req
   if (!req.session.user) return res.sendStatus(401)
   res.set({ 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' })
-  let count = 0
-  const timer = setInterval(async () => {
+  for (let count = 1; !res.closed; count++) {
     // The session as it is now: the one of this request is as old as the request.
     const current = await sessions.get(sessionID)
-    if (current) return res.write(`data: ${current.user} ${++count}\n\n`)
-    clearInterval(timer)
-    res.end('event: end\ndata: logged out\n\n')
-  }, 50)
-  res.on('close', () => clearInterval(timer))
+    if (!current) return res.end('event: end\ndata: logged out\n\n')
+    res.write(`data: ${current.user} ${count}\n\n`)
+    await setTimeout(500)
+  }
 })
 
 const server = app.listen(process.env.PORT ?? 3000, () => console.log(`http://localhost:${server.address().port}/`))

@@ -15,14 +15,21 @@ function middleware() {
   return session({ secret, store, resave: false, saveUninitialized: false, cookie: { maxAge: 3_600_000 } })
 }
 
-async function handler(req, res) {
+function handler(req, res) {
   sessions ??= middleware()
-  await new Promise((resolve, reject) => sessions(req, res, (error) => (error ? reject(error) : resolve())))
-  req.session.calls = (req.session.calls ?? 0) + 1
-  res.end(`calls: ${req.session.calls}`)
+  // A function and not a promise: it is called again, with an error, when the session cannot be stored at the end.
+  sessions(req, res, (error) => {
+    if (error) return failed(res, error)
+    req.session.calls = (req.session.calls ?? 0) + 1
+    res.end(`calls: ${req.session.calls}`)
+  })
 }
 
-const server = createServer((req, res) => {
-  handler(req, res).catch(() => res.writeHead(500).end())
-})
+function failed(res, error) {
+  console.error(error)
+  if (!res.headersSent) res.statusCode = 500
+  res.end()
+}
+
+const server = createServer(handler)
 server.listen(process.env.PORT ?? 3000, () => console.log(`http://localhost:${server.address().port}/`))

@@ -10,8 +10,20 @@ app.use(sessions)
 
 app.get('/', (req, res) => {
   req.session.visits = (req.session.visits ?? 0) + 1
-  res.send(`visits: ${req.session.visits}, messages: ${req.session.messages ?? 0}`)
+  res.send(page(`visits: ${req.session.visits}, messages: ${req.session.messages ?? 0}`))
 })
+
+function page(text) {
+  return `<p>${text}</p><button>Send a message</button>
+<script src="/socket.io/socket.io.js"></script>
+<script>
+  const socket = io()
+  document.querySelector('button').onclick = async () => {
+    document.querySelector('p').textContent = await socket.emitWithAck('message', 'hello')
+  }
+</script>
+`
+}
 
 const server = createServer(app)
 const io = new Server(server)

@@ -1,5 +1,5 @@
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { io as connect } from 'socket.io-client'
@@ -60,40 +60,28 @@ describe('examples', () => {
     await agent.get('/').expect('views: 2')
   })
 
-  /** Compiles a TypeScript example beside itself, starts it, and removes what was made. */
-  async function compiled(file: string, options: string[], use: (address: string) => Promise<void>): Promise<void> {
-    const out = mkdtempSync(path.join(root, path.dirname(file), 'out-'))
-    try {
-      const module = ['--module', 'node16', '--moduleResolution', 'node16', '--target', 'es2022']
-      const strict = ['--strict', '--esModuleInterop', '--skipLibCheck', '--types', 'node', '--rootDir', '.']
-      const tsc = path.join(root, 'node_modules/typescript/bin/tsc')
-      execFileSync('node', [tsc, file, '--outDir', out, ...module, ...strict, ...options], { cwd: root, stdio: 'pipe' })
-      await use(await start('node', path.join(out, file.replace('.ts', '.js'))))
-    } finally {
-      rmSync(out, { recursive: true })
-    }
+  function compile(example: string): void {
+    const tsc = path.join(root, 'node_modules/typescript/bin/tsc')
+    execFileSync('node', [tsc, '-p', `examples/${example}`], { cwd: root, stdio: 'pipe' })
   }
 
   test('TypeScript', async () => {
-    await compiled('examples/typescript/index.ts', [], async (address) => {
-      const agent = request.agent(address)
-      await agent.get('/').expect('views: 1')
-      await agent.get('/').expect('views: 2')
-    })
+    compile('typescript')
+    const agent = request.agent(await start('node', 'examples/typescript/out/index.js'))
+    await agent.get('/').expect('views: 1')
+    await agent.get('/').expect('views: 2')
   })
 
   test('NestJS', async () => {
-    const decorators = ['--experimentalDecorators', '--emitDecoratorMetadata']
-    await compiled('examples/nestjs/main.ts', decorators, async (address) => {
-      const agent = request.agent(address)
-      const before = await agent.get('/').expect('Hello stranger, views: 1')
-      await agent.post('/login').send({ name: 'ada', password: 'wrong' }).expect(401)
-      await agent.post('/login').send({ name: 'ada', password: 'lovelace' }).expect(204)
-      const after = await agent.get('/').expect('Hello ada, views: 2')
-      expect(after.get('Set-Cookie')?.[0] ?? '').not.toBe(before.get('Set-Cookie')?.[0])
-      await agent.post('/logout').expect(204)
-      await agent.get('/').expect('Hello stranger, views: 1')
-    })
+    compile('nestjs')
+    const agent = request.agent(await start('node', 'examples/nestjs/out/main.js'))
+    const before = await agent.get('/').expect('Hello stranger, views: 1')
+    await agent.post('/login').send({ name: 'ada', password: 'wrong' }).expect(401)
+    await agent.post('/login').send({ name: 'ada', password: 'lovelace' }).expect(204)
+    const after = await agent.get('/').expect('Hello ada, views: 2')
+    expect(after.get('Set-Cookie')?.[0] ?? '').not.toBe(before.get('Set-Cookie')?.[0])
+    await agent.post('/logout').expect(204)
+    await agent.get('/').expect('Hello stranger, views: 1')
   })
 
   test('Passport', async () => {
@@ -109,12 +97,12 @@ describe('examples', () => {
   test('socket.io: what a socket stores, the next request finds', async () => {
     const address = await start('node', 'examples/socket.io')
     const agent = request.agent(address)
-    const { headers } = await agent.get('/').expect('visits: 1, messages: 0')
+    const { headers } = await agent.get('/').expect(/visits: 1, messages: 0/)
     const [cookie = ''] = headers['set-cookie'] as unknown as string[]
     const socket = connect(address, { extraHeaders: { cookie: cookie.split(';')[0] ?? '' }, transports: ['websocket'] })
     expect(await socket.emitWithAck('message', 'hi')).toBe('hi: 1 messages')
     socket.close()
-    await agent.get('/').expect('visits: 2, messages: 1')
+    await agent.get('/').expect(/visits: 2, messages: 1/)
   })
 
   test('server-sent events end with the session', async () => {
@@ -142,7 +130,43 @@ describe('examples', () => {
   })
 })
 
+/** Does what an example's README says, and gets what it says. */
+async function followReadme(example: string): Promise<void> {
+  const page = readFileSync(path.join(root, 'examples', example, 'README.md'), 'utf8')
+  const [, block = ''] = /^```sh\n([^]*?)\n```$/m.exec(page) ?? []
+  const [commands = '', ...calls] = block.split('\n')
+  const before = commands.split(' && ').map((command) => command.split(' '))
+  const [program = '', ...args] = before.pop() ?? []
+  for (const [first = '', ...rest] of before) execFileSync(first, rest, { cwd: root, stdio: 'pipe' })
+
+  const folder = mkdtempSync(path.join(tmpdir(), 'sessile-example-'))
+  process.env['FILE'] = path.join(folder, 'sessions.db')
+  const address = await start(program, ...args)
+  expect(calls.length).toBeGreaterThan(0)
+  for (const line of calls) {
+    const [call = '', answer = ''] = line.split('   # ')
+    const command = call.replace('http://localhost:3000', address)
+    const { stdout } = spawnSync('bash', ['-c', command], { cwd: folder, encoding: 'utf8' })
+    const [text = ''] = stdout.split('\n')
+    if (answer.endsWith('…')) expect(text.startsWith(answer.slice(0, -1)), `${call}: ${text}`).toBe(true)
+    else expect(text, call).toBe(answer)
+  }
+  await stop()
+  rmSync(folder, { recursive: true })
+}
+
+const WITH_REDIS = 'redis-two-processes'
+
+describe('the README of each example, word for word', () => {
+  const folders = readdirSync(path.join(root, 'examples'), { withFileTypes: true }).filter((entry) =>
+    entry.isDirectory(),
+  )
+  for (const { name } of folders) if (name !== WITH_REDIS) test(name, () => followReadme(name))
+})
+
 describeWith('redis', 'examples with Redis', () => {
+  test('its README, word for word', () => followReadme(WITH_REDIS))
+
   test('two processes behind a proxy share the sessions', async () => {
     const agent = request.agent(await start('node', 'examples/redis-two-processes'))
     const texts: string[] = []
