@@ -222,7 +222,9 @@ export class Commit implements EndOfResponse {
 
   /** The response begins anew with the application's error handler, and without a session. */
   fail(error: unknown): void {
+    const { req, settings } = this.#visit
     this.#failed = true
+    settings.watch?.failed(() => this.#res.writableEnded || this.#res.destroyed, req.url)
     this.#next(error)
   }
 

@@ -95,6 +95,18 @@ export class Hints {
       }
     }, LATE).unref()
   }
+
+  /** Looks a while after a failure was given to `next` whether somebody has answered. */
+  failed(isAnswered: () => boolean, url: string | undefined): void {
+    setTimeout(() => {
+      if (!isAnswered()) {
+        hint(
+          'unanswered-error',
+          `the session of ${url} could not be stored, next(error) was called, and nobody has answered the request`,
+        )
+      }
+    }, LATE).unref()
+  }
 }
 
 function hint(heading: string, message: string): void {

@@ -1,3 +1,4 @@
+import { createServer } from 'node:http'
 import express from 'express'
 import request from 'supertest'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
@@ -94,6 +95,37 @@ describe('the mistakes that are noticed while an app is developed, each told onc
     store.set = (id, data, callback) => set(id, Object.assign(data, { __lastAccess: Date.now() }), callback)
     await hintsOf({ store }, (req, res) => {
       Object.assign(req.session, { n: 1 })
+      res.end()
+    })
+    expect(vi.getTimerCount()).toBeGreaterThan(0)
+    vi.advanceTimersByTime(1000)
+    await warned()
+    expect(told).toEqual([])
+  })
+
+  test('an error at the end that is given to nobody, as the middleware was wrapped in a promise', async () => {
+    const session = await load()
+    const sessions = session({ secret, resave: false, saveUninitialized: false })
+    const server = createServer((req, res) => {
+      const wrapped = new Promise((resolve) => sessions(req as never, res as never, resolve))
+      void wrapped.then(() => {
+        Object.assign((req as unknown as express.Request).session, { big: 1n })
+        res.end()
+      })
+    }).listen(0)
+    request(server)
+      .get('/')
+      .catch(() => undefined)  
+    await vi.waitUntil(() => told.length > 0, { timeout: 5000 })
+    expect(told).toEqual(aHint('session of / could not be stored', '#unanswered-error'))
+    server.closeAllConnections()
+    server.close()
+  })
+
+  test('but not one that an error handler answers', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    await hintsOf({}, (req, res) => {
+      Object.assign(req.session, { big: 1n })
       res.end()
     })
     expect(vi.getTimerCount()).toBeGreaterThan(0)

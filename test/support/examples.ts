@@ -9,6 +9,8 @@ export function start(command: string, ...args: string[]): Promise<string> {
   const child = spawn(command, args, {
     cwd: path.join(__dirname, '../..'),
     env: { ...process.env, PORT: '0', NODE_NO_WARNINGS: '1' },
+    // In a group of its own: npm does not pass on that it is to end.
+    detached: true,
   })
   running = child
   return new Promise((resolve, reject) => {
@@ -25,7 +27,7 @@ export function start(command: string, ...args: string[]): Promise<string> {
 
 /** Ends the example that runs. */
 export async function stop(): Promise<void> {
-  if (!running || running.exitCode !== null || running.signalCode !== null) return
-  running.kill()
+  if (!running?.pid || running.exitCode !== null || running.signalCode !== null) return
+  process.kill(-running.pid)
   await once(running, 'exit')
 }
