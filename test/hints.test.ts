@@ -115,7 +115,7 @@ describe('the mistakes that are noticed while an app is developed, each told onc
     }).listen(0)
     request(server)
       .get('/')
-      .catch(() => undefined)  
+      .catch(() => undefined)
     await vi.waitUntil(() => told.length > 0, { timeout: 5000 })
     expect(told).toEqual(aHint('session of / could not be stored', '#unanswered-error'))
     server.closeAllConnections()
