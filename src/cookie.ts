@@ -28,8 +28,9 @@ export interface SessionNotes {
   created?: number
   renewed?: number
   seen?: number
-  /** Whose session it is, and what the application wants to know of it. */
+  /** Whose session it is, what names it towards them, and what the application wants to know of it. */
   user?: string
+  handle?: string
   about?: unknown
   /** Messages for the next request. */
   flash?: { [type: string]: unknown[] }

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { Request } from 'express'
 import type session from './index'
@@ -10,7 +11,7 @@ import type { Session } from './session'
 
 /** One of a user's sessions, for a page that lists them. */
 export interface UserSession {
-  /** Names the session towards `end`. It is the session's ID, or its hash where IDs are stored hashed. */
+  /** Names the session towards `end`, as long as it is the user's, whatever its ID. It tells nothing about the ID. */
   readonly handle: string
   readonly created: Date
   readonly lastSeen: Date
@@ -33,6 +34,8 @@ export interface UserSessionsApi {
 }
 
 type IndexedStore = RecordStore & Required<Pick<RecordStore, 'link' | 'unlink' | 'linked'>>
+
+const HANDLE_BYTES = 12
 
 type LiveSession = Session & session.SessionData
 
@@ -81,15 +84,16 @@ export class UserSessions {
     const before = notes.user
     if (before === user) return undefined
     setNotes(session.cookie, notes)
-    const leave = async (): Promise<void> => (before === undefined ? undefined : this.remove(before, id))
+    const leave = async (): Promise<void> => (before === undefined ? undefined : this.unlink(before, id))
     if (user === undefined) {
       delete notes.user
       return leave()
     }
     notes.user = user
+    notes.handle = randomBytes(HANDLE_BYTES).toString('base64url')
     notes.created ??= Date.now()
     if (describe) notes.about = describe(req as Request)
-    return this.add(user, id, this.#store.expiresOf(session)).then(leave, (error: unknown) => {
+    return this.#add(user, id, this.#store.expiresOf(session)).then(leave, (error: unknown) => {
       if (before === undefined) delete notes.user
       else notes.user = before
       throw error
@@ -100,7 +104,7 @@ export class UserSessions {
    * Notes that a session is about to become the user's; noted before the session is stored, so that none is missed.
    * @throws SessionError when the user has too many sessions and none is to be ended for it
    */
-  async add(user: string, id: string, expires: number): Promise<void> {
+  async #add(user: string, id: string, expires: number): Promise<void> {
     await this.#store.link(user, id, expires)
     if (!this.refuses) return
     const others = await this.#others(user, id)
@@ -139,14 +143,19 @@ export class UserSessions {
     if (this.#store.linksExpire) await this.#store.link(user, id, expires)
   }
 
-  async remove(user: string, id: string): Promise<void> {
+  /** Enters a session that is about to be stored under another ID; it is no new one, whatever the bound. */
+  async link(user: string, id: string, expires: number): Promise<void> {
+    await this.#store.link(user, id, expires)
+  }
+
+  async unlink(user: string, id: string): Promise<void> {
     await this.#store.unlink(user, id)
   }
 
   async list(user: string, currentId: string | undefined): Promise<UserSession[]> {
     const current = currentId === undefined ? undefined : this.#keyOf(currentId)
     return (await this.#live(user)).map(({ key, record, notes, lifetime }) => ({
-      handle: key,
+      handle: handleOf(key, notes),
       created: new Date(notes.created ?? record.expires - lifetime),
       lastSeen: new Date(Math.max(notes.seen ?? 0, record.expires - lifetime)),
       about: notes.about,
@@ -154,18 +163,29 @@ export class UserSessions {
     }))
   }
 
+  /** A session that goes on under another ID just then may be missed at one look, and is found at the next. */
   async end(user: string, handle: string): Promise<boolean> {
-    if (!(await this.#store.linked(user)).includes(handle)) return false
-    return this.#end(user, handle)
-  }
-
-  async endAllBut(user: string, keptId: string | undefined): Promise<number> {
-    const kept = keptId === undefined ? undefined : this.#keyOf(keptId)
-    let ended = 0
-    for (const key of await this.#store.linked(user)) {
-      if (key !== kept && (await this.#end(user, key))) ended++
+    let ended = false
+    for (let misses = 0; misses < 2; ) {
+      const found = (await this.#live(user)).find(({ key, notes }) => handleOf(key, notes) === handle)
+      if (found && (await this.#end(user, found.key))) ended = true
+      else misses++
     }
     return ended
+  }
+
+  /** What goes on under another ID just then is among the keys that are new at the next look. */
+  async endAllBut(user: string, keptId: string | undefined): Promise<number> {
+    const seen = new Set(keptId === undefined ? [] : [this.#keyOf(keptId)])
+    let ended = 0
+    for (;;) {
+      const keys = (await this.#store.linked(user)).filter((key) => !seen.has(key))
+      if (keys.length === 0) return ended
+      for (const key of keys) {
+        seen.add(key)
+        if (await this.#end(user, key)) ended++
+      }
+    }
   }
 
   async #end(user: string, key: string): Promise<boolean> {
@@ -192,6 +212,11 @@ export class UserSessions {
   #keyOf(id: string): string {
     return this.#store.keyOf ? this.#store.keyOf(id) : id
   }
+}
+
+/** Made when the session became the user's; before there were handles, its key. */
+function handleOf(key: string, { handle }: SessionNotes): string {
+  return handle ?? key
 }
 
 /** What applications see of it. */

@@ -340,7 +340,7 @@ export class Visit implements SessionOwner {
     const user = this.#notes?.user
     return afterwards(this.#access.destroy(id), () => {
       if (events.wants('destroyed')) events.emit('destroyed', { id })
-      return users && user !== undefined ? users.remove(user, id) : undefined
+      return users && user !== undefined ? users.unlink(user, id) : undefined
     })
   }
 
@@ -372,18 +372,18 @@ export class Visit implements SessionOwner {
     if (from && access instanceof RecordAccess) {
       this.#attachNotes(renewed)
       renewed.touch()
+      const user = this.#notes?.user
+      // Before it is stored, so that who ends all of the user's sessions just then misses none.
+      if (user !== undefined) await users?.link(user, id, expiresOf(renewed))
       const saved = await access.rename(oldId, renewed, from)
+      const isOurs = saved !== null && !('movedTo' in saved)
+      if (user !== undefined) await users?.unlink(user, isOurs ? oldId : id)
       if (!saved) return this.#beginNew()
-      if ('movedTo' in saved) return this.#follow(oldId, saved)
+      if (!isOurs) return this.#follow(oldId, saved)
       this.#stored = saved.stored
       this.#storedId = id
       this.#saved = new Snapshot(renewed, wholeText(saved.dataText))
       this.#notesDue = false
-      const user = this.#notes?.user
-      if (users && user !== undefined) {
-        await users.add(user, id, expiresOf(renewed))
-        await users.remove(user, oldId)
-      }
       events.emit('renewed', { id, oldId })
     }
     this.#moved = true

@@ -252,6 +252,70 @@ describe("a user's sessions", () => {
   })
 })
 
+/** A store that answers who asks for a user's sessions with what was so when they asked, and something happens first. */
+function staleIndex(meanwhile: () => Promise<unknown>): session.MemoryStore {
+  const store = new session.MemoryStore()
+  const linked = store.linked.bind(store)
+  let asked = 0
+  const later = async (user: string): Promise<string[]> => {
+    const links = linked(user)
+    if (++asked === 2) await meanwhile()
+    return links
+  }
+  return Object.assign(store, { linked: later as never })
+}
+
+describe('a user’s session that goes on under another ID', () => {
+  const user = (data: object): string | undefined => (data as { user?: string }).user
+
+  test('keeps its handle, which is not its ID', async () => {
+    const { app, sessions, named } = shop({ user, renewalTimeout: MINUTE })
+    const agent = request.agent(app)
+    const { text: id } = await agent.get('/login')
+    const [before] = await sessions.users.list('ada')
+    expect(before?.handle).not.toContain(id)
+
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 2 * MINUTE })
+    expect((await agent.get('/me')).body).toMatchObject({ user: 'ada', id: expect.not.stringContaining(id) as string })
+    expect(named('renewed')).toHaveLength(1)
+    const [after, ...others] = await sessions.users.list('ada')
+    expect(others).toEqual([])
+    expect(after?.handle).toBe(before?.handle)
+    expect(await sessions.users.end('ada', before?.handle ?? '')).toBe(true)
+    expect((await agent.get('/me')).body).toMatchObject({ user: null })
+  })
+
+  for (const [name, end] of [
+    ['endAll', (users, _handle) => users.endAll('ada')],
+    ['end', (users, handle) => users.end('ada', handle)],
+  ] satisfies [string, (users: session.Sessions['users'], handle: string) => Promise<unknown>][]) {
+    test(`is ended by ${name}, even if it does so at the same time`, async () => {
+      const store = staleIndex(() => agent.get('/renew').expect(200))
+      const { app, sessions } = shop({ store, user })
+      const agent = request.agent(app)
+      await agent.get('/login')
+      const [{ handle }] = (await sessions.users.list('ada')) as [session.UserSession]
+      expect(await end(sessions.users, handle)).toBeTruthy()
+      expect((await agent.get('/me')).body).toMatchObject({ user: null })
+      expect(await sessions.users.list('ada')).toEqual([])
+    })
+  }
+
+  test('is no new one, that could be refused', async () => {
+    const store = new session.MemoryStore()
+    const before = shop({ store, user })
+    const agents = [request.agent(before.app), request.agent(before.app), request.agent(before.app)] as const
+    const cookies = await Promise.all(agents.map(async (agent) => cookieOf(await agent.get('/login'))))
+    const { app } = shop({ store, user, maxSessionsPerUser: 1, onSessionLimit: 'refuse' })
+    const renewed = await request(app)
+      .get('/renew')
+      .set('Cookie', cookies[0] ?? '')
+      .expect(200)
+    const { body } = await request(app).get('/me').set('Cookie', cookieOf(renewed))
+    expect(body).toMatchObject({ user: 'ada', id: renewed.text })
+  })
+})
+
 describe.each(['endOldest', 'refuse'] as const)(
   'of many that log in at the same time, onSessionLimit %s',
   (onSessionLimit) => {
