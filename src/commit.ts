@@ -6,7 +6,7 @@ import { serializeData } from './changes'
 import { writeSessionCookie, type Signer } from './cookie-header'
 import { decide, type Decision } from './decide'
 import { warnOnce, type SessionError } from './errors'
-import { isPromise, type MaybePromise } from './maybe-promise'
+import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
 import { isSecure } from './request'
 import type { EndOfResponse } from './response-end'
 import { savesItself, type Session } from './session'
@@ -49,6 +49,8 @@ export class Commit implements EndOfResponse {
     }
     try {
       if (!session) return this.#sendRemoval()
+      // Headers that go before the commit cannot wait for what it may find; a cookie for the old ID would do harm.
+      if (!this.#decision && visit.mayHaveGoneOn) return
       const decision = this.#decision ?? this.#decide(session as LiveSession)
       if (!decision.setCookie) return
       this.#cookieDue = true
@@ -121,11 +123,18 @@ export class Commit implements EndOfResponse {
     }
     const live = session as LiveSession
     const text = session ? serializeData(live, visit.settings.serializer) : ''
-    const decision = this.#decide(live, text)
+    if (!session || !visit.mayHaveGoneOn) return this.#conclude(live, text, headersGone)
+    return afterwards(visit.catchUp(live), () =>
+      this.#conclude(live, serializeData(live, visit.settings.serializer), headersGone),
+    )
+  }
+
+  #conclude(session: LiveSession, text: string, headersGone: boolean): MaybePromise<void> {
+    const decision = this.#decide(session, text)
     this.#decision = decision
     debug('%s: %s', decision.action, decision.reason)
-    const done = this.#carryOut(decision, live, text, headersGone)
-    if (session) this.#watchForLateChanges(live)
+    const done = this.#carryOut(decision, session, text, headersGone)
+    if (session) this.#watchForLateChanges(session)
     return done
   }
 
@@ -211,7 +220,8 @@ export class Commit implements EndOfResponse {
   // What fails.
 
   get holdsHeaders(): boolean {
-    return this.#visit.settings.onSaveError === 'error' || this.#visit.mayBeRefused
+    const visit = this.#visit
+    return visit.settings.onSaveError === 'error' || visit.mayBeRefused || visit.mayHaveGoneOn
   }
 
   onFailure(error: unknown): 'respond' | 'error' | 'disconnect' {

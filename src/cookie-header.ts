@@ -18,6 +18,8 @@ export interface PresentedId {
   readonly oldSecret: boolean
   /** The signed ID as it goes into a header, where the first secret signed it. */
   readonly encoded?: string
+  /** True when no client has brought it, but the application, which may use an ID that the session had before. */
+  readonly byApplication?: true
 }
 
 /** How many verified cookies are remembered: what a busy process sees in some minutes, in at most 4 MB. */

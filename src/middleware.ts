@@ -145,7 +145,7 @@ function apiOf(settings: Settings): Omit<Sessions, keyof RequestHandler> {
   function visitById(id: string): Visit {
     const req = { headers: {}, url: '/' } as VisitedRequest
     req[settings.storeProperty] = store
-    const visit = new Visit(settings, req, { id, oldSecret: false }, {})
+    const visit = new Visit(settings, req, { id, oldSecret: false, byApplication: true }, {})
     req[SESSION_OWNER] = visit
     return visit
   }
@@ -158,8 +158,8 @@ function apiOf(settings: Settings): Omit<Sessions, keyof RequestHandler> {
       await visit.update(change)
     },
     async get(id) {
-      const stored = await access().load(id)
-      return stored ? access().dataOf(id, stored) : undefined
+      const found = await access().find(id)
+      return found ? access().dataOf(found.id, found.stored) : undefined
     },
     async load(request) {
       const req = request as VisitedRequest

@@ -75,8 +75,8 @@ export abstract class RecordStore extends Store {
   abstract write(id: string, text: string, expires: number, condition: WriteCondition): MaybePromise<Version | null>
   /** Moves the end of a live record, never its text or version. False when there is none. */
   abstract renew(id: string, expires: number): MaybePromise<boolean>
-  /** Deletes. False when there was no live record. */
-  abstract remove(id: string): MaybePromise<boolean>
+  /** Deletes; given a version, only if it is still that one. False when there was no such live record. */
+  abstract remove(id: string, version?: Version): MaybePromise<boolean>
   /**
    * Live records, about `limit` a page, from the cursor `null` on. A record that lives through the whole scan appears
    * at least once.

@@ -99,9 +99,10 @@ export class SealedStore extends RecordStore implements KeyedStore {
   }
 
   /** The plain record goes first: one that is just being moved is then found under its hash, or taken back by its mover. */
-  remove(id: string): MaybePromise<boolean> {
+  remove(id: string, version?: Version): MaybePromise<boolean> {
     const key = this.keyOf(id)
-    if (!this.#mayBePlain(id)) return this.#inner.remove(key)
+    // Whoever has a version has read the record, and so moved it.
+    if (version !== undefined || !this.#mayBePlain(id)) return this.#inner.remove(key, version)
     return afterwards(this.#inner.remove(id), (plain) =>
       afterwards(this.#inner.remove(key), (hashed) => plain || hashed),
     )

@@ -95,6 +95,11 @@ export const Session = function Session(
   }
 } as unknown as SessionConstructor
 
+/** The session goes on under another ID: whoever holds it, holds it still. */
+export function goOnAs(session: Session, id: string): void {
+  contexts.set(session, { ...contextOf(session), id })
+}
+
 const outsideOfRequest: SessionOwner = {
   save: (session) => callStore(contextOf(session).req.sessionStore, 'set', [session.id, session]),
   async reload(session) {

@@ -4,10 +4,10 @@ import { mergeChanges, serializeData, serializeRecord } from './changes'
 import { notesOf, setNotes, storedNotes, type SessionNotes } from './cookie'
 import { SessionError } from './errors'
 import type { SessionEvents } from './events'
-import { sealId } from './lifetimes'
+import { openId, sealId } from './lifetimes'
 import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
-import { isRecordStore, RecordStore, type SessionRecord } from './record-store'
-import type { Session } from './session'
+import { isRecordStore, RecordStore, type SessionRecord, type Version, type WriteCondition } from './record-store'
+import { goOnAs, type Session } from './session'
 import { callStore, withTimeout } from './store-call'
 
 const debug = createDebug('express-session')
@@ -24,6 +24,12 @@ export interface Stored {
   readonly since: number
 }
 
+/** A session that was looked for, and the ID under which it goes on. */
+export interface Found {
+  readonly id: string
+  readonly stored: Stored
+}
+
 /** A session given to the store, and the data that it was given with: a merge may have changed it. */
 export interface Saved {
   readonly stored: Stored
@@ -33,16 +39,20 @@ export interface Saved {
 /** The one way to a store, whichever contract it keeps. What fails at once is thrown, all else rejects. */
 export interface StoreAccess {
   load(id: string, renewTo?: number): MaybePromise<Stored | null>
+  /** Loads a session for who knew it under this ID, wherever it has gone on since. */
+  find(id: string): MaybePromise<Found | null>
   /** The data of what was loaded. */
   dataOf(id: string, stored: Stored): SessionData
   /**
    * Writes the session: `from` is what is known of it, `null` for one that the store never had, `undefined` where
-   * nothing is known. Fails with `ERR_SESSION_DESTROYED` when it was destroyed meanwhile.
+   * nothing is known. Fails with `ERR_SESSION_DESTROYED` when it was destroyed meanwhile. When it has gone on under
+   * another ID, so does this session object.
    */
   save(session: Session, dataText: string, from: Stored | null | undefined): MaybePromise<Saved>
   /** Renews a session that was touched. */
   touch(session: Session, stored: Stored | undefined): MaybePromise<void>
-  destroy(id: string): MaybePromise<void>
+  /** Destroys a session of which that much is known, wherever it has gone on since. */
+  destroy(id: string, from?: Stored | null): MaybePromise<void>
 }
 
 export interface AccessSettings {
@@ -76,6 +86,9 @@ function baseOf(store: RecordStore): RecordStore {
 const MAX_TRIES = 100
 const MAX_BACKOFF = 50
 
+/** How many of the IDs that were left lately a process remembers. */
+const MAX_LEFT = 10_000
+
 /** How the JSON text of a record begins that only says where its session went. */
 const MOVED = '{"cookie":{"sessile":{"movedTo":'
 
@@ -97,6 +110,8 @@ export class RecordAccess implements StoreAccess {
   readonly #settings: AccessSettings
   /** The writers of one session that met a conflict in this process go one after the other. */
   readonly #queues = new Map<string, Promise<unknown>>()
+  /** IDs under which this process has left word lately. */
+  readonly #left = new Set<string>()
 
   constructor(store: RecordStore, settings: AccessSettings) {
     this.#store = store
@@ -119,6 +134,13 @@ export class RecordAccess implements StoreAccess {
     return { record, data: checked(id, this.#store.parse(id, record)), since: 0 }
   }
 
+  find(id: string): MaybePromise<Found | null> {
+    return afterwards(this.load(id), (stored) => {
+      const moved = stored && this.noteOfMove(stored)
+      return moved ? this.find(openId(moved.movedTo, id)) : stored && { id, stored }
+    })
+  }
+
   dataOf(id: string, stored: Stored): SessionData {
     return stored.data ?? this.#store.parse(id, stored.record as SessionRecord)
   }
@@ -131,17 +153,14 @@ export class RecordAccess implements StoreAccess {
     })
   }
 
-  #write(session: Session, dataText: string, from: Stored | null | undefined): MaybePromise<Saved | null> {
+  #write(
+    session: Session,
+    dataText: string,
+    from: Stored | null | undefined,
+    condition = conditionOf(from),
+  ): MaybePromise<Saved | null> {
     const text = serializeRecord(session, dataText, this.#store.serializer)
     const expires = this.#store.expiresOf(session)
-    const condition =
-      from === null
-        ? 'absent'
-        : !from?.record
-          ? 'always'
-          : this.#settings.conflict === 'overwrite'
-            ? 'present'
-            : { version: from.record.version }
     const written = this.#store.write(session.id, text, expires, condition)
     return afterwards(withTimeout(written, 'write', this.#settings.timeout), (version) =>
       version === null ? null : { stored: { record: { text, expires, version }, since: 0 }, dataText },
@@ -152,13 +171,19 @@ export class RecordAccess implements StoreAccess {
   async #saveMerged(session: Session, from: Stored): Promise<Saved> {
     let base = from
     for (let tries = 1; tries <= MAX_TRIES; tries++) {
-      const theirs = await this.load(session.id)
-      if (!theirs) throw destroyed(session.id)
-      this.merge(session, base, theirs)
-      debug('merged the changes of another request')
-      this.#settings.events.emit('conflict', { id: session.id, tries })
+      const found = await this.find(session.id)
+      if (!found) throw destroyed(session.id)
+      const theirs = found.stored
+      if (found.id !== session.id) goOnAs(session, found.id)
+      const overwrites = this.#settings.conflict === 'overwrite'
+      if (!overwrites) {
+        this.merge(session, base, theirs)
+        debug('merged the changes of another request')
+        this.#settings.events.emit('conflict', { id: session.id, tries })
+      }
       base = theirs
-      const saved = await this.#write(session, serializeData(session, this.#store.serializer), theirs)
+      const text = serializeData(session, this.#store.serializer)
+      const saved = await this.#write(session, text, theirs, overwrites ? 'present' : conditionOf(theirs))
       if (saved) return saved
       await new Promise((resolve) => setTimeout(resolve, Math.random() * Math.min(tries, MAX_BACKOFF)))
     }
@@ -194,7 +219,7 @@ export class RecordAccess implements StoreAccess {
       const theirs = await this.load(oldId)
       const moved = theirs && this.noteOfMove(theirs)
       if (!theirs || moved || tries === MAX_TRIES) {
-        await this.destroy(renamed.id)
+        await this.destroy(renamed.id, saved.stored)
         if (theirs && !moved) throw conflict(oldId)
         return moved ?? null
       }
@@ -202,7 +227,14 @@ export class RecordAccess implements StoreAccess {
       saved = await this.save(renamed, serializeData(renamed, serializer), saved.stored)
       known = theirs
     }
+    this.#left.add(oldId)
+    if (this.#left.size > MAX_LEFT) this.#left.delete(this.#left.values().next().value as string)
     return saved
+  }
+
+  /** Whether this process knows that a session goes on under another ID. */
+  hasLeft(id: string): boolean {
+    return this.#left.has(id)
   }
 
   /** False when somebody was faster. */
@@ -222,17 +254,31 @@ export class RecordAccess implements StoreAccess {
     return movedIn(storedNotes(data.cookie))
   }
 
+  /** The same for a record that may be none of a session. */
+  #noteOfMoveIn(record: SessionRecord): Moved | undefined {
+    const { serializer } = this.#store
+    if (serializer === JSON && !record.text.startsWith(MOVED)) return undefined
+    try {
+      return movedIn(storedNotes((serializer.parse(record.text) as SessionData).cookie))
+    } catch {
+      return undefined
+    }
+  }
+
   /**
    * Loads the newest state, has it changed, and writes it if nobody was faster, else begins again.
    * @throws SessionError when the session is gone or others were faster every time
    */
-  update(id: string, change: (newest: Stored) => MaybePromise<Session>): Promise<{ saved: Saved; session: Session }> {
+  update(
+    id: string,
+    change: (id: string, newest: SessionData) => MaybePromise<Session>,
+  ): Promise<{ saved: Saved; session: Session }> {
     return this.#inTurn(id, async () => {
       for (let tries = 1; tries <= MAX_TRIES; tries++) {
-        const newest = await this.load(id)
-        if (!newest) throw destroyed(id)
-        const session = await change({ ...newest, data: this.dataOf(id, newest) })
-        const saved = await this.#write(session, serializeData(session, this.#store.serializer), newest)
+        const found = await this.find(id)
+        if (!found) throw destroyed(id)
+        const session = await change(found.id, this.dataOf(found.id, found.stored))
+        const saved = await this.#write(session, serializeData(session, this.#store.serializer), found.stored)
         if (saved) return { saved, session }
         await new Promise((resolve) => setTimeout(resolve, Math.random() * Math.min(tries, MAX_BACKOFF)))
       }
@@ -253,8 +299,31 @@ export class RecordAccess implements StoreAccess {
     if (isPromise(renewed)) return afterwards(withTimeout(renewed, 'renew', timeout), () => undefined)
   }
 
-  destroy(id: string): MaybePromise<void> {
-    return afterwards(withTimeout(this.#store.remove(id), 'remove', this.#settings.timeout), () => undefined)
+  destroy(id: string, from?: Stored | null): MaybePromise<void> {
+    if (from === null) return afterwards(this.#remove(id), () => undefined)
+    return afterwards(from?.record ?? this.#read(id), (record) =>
+      record ? this.#destroyRecord(id, record) : undefined,
+    )
+  }
+
+  /** Removes what it knows and nothing else: what is left instead may be the word that the session has gone on. */
+  #destroyRecord(id: string, record: SessionRecord, tries = 1): MaybePromise<void> {
+    return afterwards(this.#remove(id, record.version), (removed) => {
+      if (!removed) {
+        if (tries === MAX_TRIES) return afterwards(this.#remove(id), () => undefined)
+        return afterwards(this.#read(id), (now) => (now ? this.#destroyRecord(id, now, tries + 1) : undefined))
+      }
+      const moved = this.#noteOfMoveIn(record)
+      return moved ? this.destroy(openId(moved.movedTo, id)) : undefined
+    })
+  }
+
+  #read(id: string): MaybePromise<SessionRecord | null> {
+    return withTimeout(this.#store.read(id), 'read', this.#settings.timeout)
+  }
+
+  #remove(id: string, version?: Version): MaybePromise<boolean> {
+    return withTimeout(this.#store.remove(id, version), 'remove', this.#settings.timeout)
   }
 
   #inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
@@ -267,6 +336,10 @@ export class RecordAccess implements StoreAccess {
     turn.then(leave, leave)
     return turn
   }
+}
+
+function conditionOf(from: Stored | null | undefined): WriteCondition {
+  return from === null ? 'absent' : from?.record ? { version: from.record.version } : 'always'
 }
 
 class ClassicAccess implements StoreAccess {
@@ -295,6 +368,10 @@ class ClassicAccess implements StoreAccess {
         throw error
       },
     )
+  }
+
+  find(id: string): MaybePromise<Found | null> {
+    return afterwards(this.load(id), (stored) => stored && { id, stored })
   }
 
   dataOf(_id: string, stored: Stored): SessionData {

@@ -148,6 +148,12 @@ export class UserSessions {
     await this.#store.link(user, id, expires)
   }
 
+  /** Enters a session under the ID that it has by now. */
+  async move(user: string, from: string, to: string, expires: number): Promise<void> {
+    await this.#store.link(user, to, expires)
+    await this.#store.unlink(user, from)
+  }
+
   async unlink(user: string, id: string): Promise<void> {
     await this.#store.unlink(user, id)
   }
@@ -166,7 +172,7 @@ export class UserSessions {
   /** A session that goes on under another ID just then may be missed at one look, and is found at the next. */
   async end(user: string, handle: string): Promise<boolean> {
     let ended = false
-    for (let misses = 0; misses < 2; ) {
+    for (let misses = 0; misses < 2;) {
       const found = (await this.#live(user)).find(({ key, notes }) => handleOf(key, notes) === handle)
       if (found && (await this.#end(user, found.key))) ended = true
       else misses++

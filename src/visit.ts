@@ -12,7 +12,7 @@ import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
 import type { Settings } from './middleware'
 import type { CookieOptions } from './options'
 import { isSecure } from './request'
-import { missing, Session, type SessionOwner, type SessionRequest } from './session'
+import { goOnAs, missing, Session, type SessionOwner, type SessionRequest } from './session'
 import { Snapshot } from './snapshot'
 import { RecordAccess, type Moved, type Saved, type StoreAccess, type Stored } from './store-access'
 
@@ -100,12 +100,12 @@ export class Visit implements SessionOwner {
     const reason = timeoutOf(notes, lifetimes, now)
     if (reason) {
       events.emit('expired', { id, reason })
-      return afterwards(access.destroy(id), () => this.#beginNew())
+      return afterwards(access.destroy(id, stored), () => this.#beginNew())
     }
     this.#enter(id, { ...stored, data })
     this.#notes = notes
     this.#notesDue = noteVisit(notes, lifetimes, now)
-    if (isRenewalDue(notes, lifetimes, now)) return this.renew()
+    if (isRenewalDue(notes, lifetimes, now)) return this.#rename().then((moved) => moved && this.#follow(id, moved))
   }
 
   #enter(id: string, stored: Stored): void {
@@ -121,7 +121,7 @@ export class Visit implements SessionOwner {
   #follow(id: string, { movedTo, movedAt }: Moved): MaybePromise<void> {
     const { events, onStaleId, renewalGrace } = this.settings
     const newId = openId(movedTo, id)
-    if (Date.now() - movedAt <= renewalGrace) {
+    if (this.presented?.byApplication || Date.now() - movedAt <= renewalGrace) {
       return afterwards(this.#access.load(newId), (stored) => {
         if (!stored) return this.#beginNew()
         this.#moved = true
@@ -284,7 +284,7 @@ export class Visit implements SessionOwner {
 
   /** Stores a session whose data has this text. */
   write(session: LiveSession, text: string): MaybePromise<void> {
-    const { events, users } = this.settings
+    const { events, expiresOf, users } = this.settings
     const { id } = session
     debug('saving %s', id)
     this.#attachNotes(session)
@@ -295,20 +295,33 @@ export class Visit implements SessionOwner {
     const save = (): MaybePromise<Saved> => this.#access.save(session, text, from)
     const saveAndBound = async (): Promise<Saved> => {
       const result = await save()
-      if (this.#notes?.user !== undefined) await users?.bound(this.#notes.user, id)
+      const user = this.#notes?.user
+      if (user === undefined) return result
+      if (session.id !== id) await users?.move(user, id, session.id, expiresOf(session))
+      await users?.bound(user, session.id)
       return result
     }
     const saved = afterwards(noted ? noted.then(saveAndBound) : save(), ({ stored, dataText }: Saved) => {
+      if (session.id !== id) this.#goneOn(session)
       this.#stored = stored
-      this.#storedId = id
+      this.#storedId = session.id
       this.#saved = new Snapshot(session, wholeText(dataText), cookieSettings)
       this.#notesDue = false
-      this.settings.watch?.stored(dataText, id)
+      this.settings.watch?.stored(dataText, session.id)
       if (from === null && events.wants('created')) events.emit('created', { id })
-      if (events.wants('saved')) events.emit('saved', { id })
+      if (events.wants('saved')) events.emit('saved', { id: session.id })
     })
     if (isPromise(saved)) this.#saving = saved
     return saved
+  }
+
+  /** Another request has given the session a new ID, which the client has to learn from this one, too. */
+  #goneOn(session: LiveSession): void {
+    const { idProperty, property } = this.settings
+    debug('the session goes on as %s', session.id)
+    if (this.req[property] !== session) return
+    this.#moved = true
+    this.req[idProperty] = session.id
   }
 
   /** The notes go with whatever cookie the session has by now. */
@@ -320,11 +333,13 @@ export class Visit implements SessionOwner {
   reload(session: Session): MaybePromise<void> {
     const { req, settings } = this
     debug('reloading %s', session.id)
-    return afterwards(this.#access.load(session.id), (stored) => {
-      if (!stored) throw missing()
-      this.#stored = stored
-      this.#storedId = session.id
-      req[settings.property] = this.#restore(session.id, stored)
+    return afterwards(this.#access.find(session.id), (found) => {
+      if (!found) throw missing()
+      this.#stored = found.stored
+      this.#storedId = found.id
+      const restored = this.#restore(found.id, found.stored)
+      req[settings.property] = restored
+      if (found.id !== session.id) this.#goneOn(restored)
     })
   }
 
@@ -338,7 +353,7 @@ export class Visit implements SessionOwner {
   #destroy(id: string): MaybePromise<void> {
     const { events, users } = this.settings
     const user = this.#notes?.user
-    return afterwards(this.#access.destroy(id), () => {
+    return afterwards(this.#access.destroy(id, id === this.#storedId ? this.#stored : undefined), () => {
       if (events.wants('destroyed')) events.emit('destroyed', { id })
       return users && user !== undefined ? users.unlink(user, id) : undefined
     })
@@ -361,6 +376,12 @@ export class Visit implements SessionOwner {
    * it; of several that renew at the same time one wins, and the others follow it.
    */
   async renew(): Promise<void> {
+    const session = this.req[this.settings.property] as LiveSession
+    if (await this.#rename()) await this.save(session)
+  }
+
+  /** Answers where the session went when another request was faster; this one's changes are still to be saved there. */
+  async #rename(): Promise<Moved | undefined> {
     const { events, expiresOf, genid, idProperty, newId, property, users } = this.settings
     const access = this.#access
     const session = this.req[property] as LiveSession
@@ -378,8 +399,8 @@ export class Visit implements SessionOwner {
       const saved = await access.rename(oldId, renewed, from)
       const isOurs = saved !== null && !('movedTo' in saved)
       if (user !== undefined) await users?.unlink(user, isOurs ? oldId : id)
-      if (!saved) return this.#beginNew()
-      if (!isOurs) return this.#follow(oldId, saved)
+      if (!saved) return void (await this.#beginNew())
+      if (!isOurs) return saved
       this.#stored = saved.stored
       this.#storedId = id
       this.#saved = new Snapshot(renewed, wholeText(saved.dataText))
@@ -389,6 +410,7 @@ export class Visit implements SessionOwner {
     this.#moved = true
     this.req[idProperty] = id
     this.req[property] = renewed
+    return undefined
   }
 
   /**
@@ -407,13 +429,18 @@ export class Visit implements SessionOwner {
       await change(this.req[property] as LiveSession)
       return this.save(this.req[property] as LiveSession)
     }
-    const { saved } = await access.update(id, async ({ data }) => {
-      const newest = restoreSession(this.req, this, id, data as session.SessionData)
+    const { saved, session: changed } = await access.update(id, async (nowId, data) => {
+      const newest = restoreSession(this.req, this, nowId, data)
       await change(newest)
       newest.touch()
       return newest
     })
     access.merge(session, from, saved.stored)
+    if (changed.id !== id) {
+      goOnAs(session, changed.id)
+      this.#goneOn(session)
+      this.#storedId = changed.id
+    }
     this.#saved = new Snapshot(session, wholeText(saved.dataText))
     this.#stored = saved.stored
   }
@@ -480,6 +507,34 @@ export class Visit implements SessionOwner {
   /** The cookie of a session that was destroyed, where the client has it. */
   get removedCookie(): Cookie | undefined {
     return this.#destroyed && this.presented ? (this.#removed ?? new Cookie(this.cookieOptions)) : undefined
+  }
+
+  /** Whether another request may have given the session a new ID meanwhile: one of this process has, or it was due. */
+  get mayHaveGoneOn(): boolean {
+    const { lifetimes } = this.settings
+    const access = this.#access
+    if (!this.#stored || !(access instanceof RecordAccess)) return false
+    if (access.hasLeft(this.#storedId as string)) return true
+    return lifetimes !== undefined && this.#notes !== undefined && isRenewalDue(this.#notes, lifetimes, Date.now())
+  }
+
+  /** Follows the session to its new ID, if it has one, with what was changed here. */
+  catchUp(session: LiveSession): MaybePromise<void> {
+    const access = this.#access
+    const from = this.#storedOf(session)
+    if (!from || !(access instanceof RecordAccess)) return
+    const text = serializeData(session, this.settings.serializer)
+    const isUnchanged = this.isStoredAs(session, text) && this.#saved?.hasSettings(session) === true
+    return afterwards(access.find(session.id), (found) => {
+      if (!found || found.id === session.id) return
+      const { id, stored } = found
+      access.merge(session, from, stored)
+      goOnAs(session, id)
+      this.#goneOn(session)
+      this.#stored = stored
+      this.#storedId = id
+      this.#saved = isUnchanged ? this.#snapshot(session) : undefined
+    })
   }
 
   situation(session: LiveSession | null | undefined, text: string | undefined): Situation {

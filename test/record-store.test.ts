@@ -18,8 +18,8 @@ class CirclingStore extends session.RecordStore {
   renew(id: string, expires: number) {
     return this.#memory.renew(id, expires)
   }
-  remove(id: string) {
-    return this.#memory.remove(id)
+  remove(...args: Parameters<session.MemoryStore['remove']>) {
+    return this.#memory.remove(...args)
   }
   scan() {
     return { records: [], cursor: this.#cursor as string }

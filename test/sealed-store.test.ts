@@ -13,7 +13,13 @@ import session from '../src'
 import { Signer } from '../src/cookie-header'
 import type { SessionError } from '../src/errors'
 import type { MaybePromise } from '../src/maybe-promise'
-import { RecordStore, type RecordPage, type SessionRecord, type WriteCondition } from '../src/record-store'
+import {
+  RecordStore,
+  type RecordPage,
+  type SessionRecord,
+  type Version,
+  type WriteCondition,
+} from '../src/record-store'
 import type { Encryption } from '../src/envelope'
 import { SealedStore, type HashIds } from '../src/sealed-store'
 import { MysqlStore } from '../src/stores/mysql'
@@ -64,9 +70,9 @@ class LaterStore extends RecordStore {
     return this.memory.renew(id, expires)
   }
 
-  async remove(id: string): Promise<boolean> {
+  async remove(id: string, version?: Version): Promise<boolean> {
     await this.turn()
-    return this.memory.remove(id)
+    return this.memory.remove(id, version as string)
   }
 
   async scan(cursor: string | null, limit: number): Promise<RecordPage> {

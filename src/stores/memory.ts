@@ -1,4 +1,11 @@
-import { DEFAULT_TTL, RecordStore, type RecordPage, type SessionRecord, type WriteCondition } from '../record-store'
+import {
+  DEFAULT_TTL,
+  RecordStore,
+  type RecordPage,
+  type SessionRecord,
+  type WriteCondition,
+  type Version,
+} from '../record-store'
 import { SessionError } from '../errors'
 import { hiddenSlot } from '../hidden'
 import { Store } from '../store'
@@ -26,7 +33,7 @@ export interface MemoryStore extends RecordStore {
   read(id: string): SessionRecord | null
   write(id: string, text: string, expires: number, condition: WriteCondition): string | null
   renew(id: string, expires: number): boolean
-  remove(id: string): boolean
+  remove(id: string, version?: Version): boolean
   scan(cursor: string | null, limit: number): RecordPage
   prune(limit: number): number
   removeAll(): void
@@ -234,11 +241,12 @@ const methods: Partial<MemoryStore> & ThisType<MemoryStore> = {
     return true
   },
 
-  remove(id) {
+  remove(id, version) {
     const memory = memoryOf(this)
     const entry = memory.find(id)
-    if (entry) memory.drop(entry)
-    return entry !== undefined
+    if (!entry || (version !== undefined && version !== entry.text)) return false
+    memory.drop(entry)
+    return true
   },
 
   scan(cursor, limit) {

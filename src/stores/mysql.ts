@@ -7,6 +7,7 @@ import {
   type Serializer,
   type SessionRecord,
   type WriteCondition,
+  type Version,
 } from '../record-store'
 import { surviveLostConnections } from './lost-connections'
 import { Pruning } from './pruning'
@@ -161,8 +162,9 @@ export class MysqlStore extends RecordStore {
   }
 
   /** What has expired is left to pruning. */
-  async remove(id: string): Promise<boolean> {
-    return this.#change(this.#sql.remove, [id, now()])
+  async remove(id: string, version?: Version): Promise<boolean> {
+    const { remove, removeVersion } = this.#sql
+    return version === undefined ? this.#change(remove, [id, now()]) : this.#change(removeVersion, [id, now(), version])
   }
 
   async scan(cursor: string | null, limit: number): Promise<RecordPage> {
@@ -323,6 +325,7 @@ function statements({ tableName = 'sessions', columnNames = {} }: NonNullable<My
     writeVersion: `${update} AND ${expires} > ? AND ${version} = ?`,
     renew: `UPDATE ${table} SET ${expires} = ? WHERE ${id} = ? AND ${expires} > ?`,
     remove: `DELETE FROM ${table} WHERE ${id} = ? AND ${expires} > ?`,
+    removeVersion: `DELETE FROM ${table} WHERE ${id} = ? AND ${expires} > ? AND ${version} = ?`,
     scan: (limit: number) =>
       `SELECT ${columns} FROM ${table} WHERE ${id} > ? AND ${expires} > ? ORDER BY ${id} LIMIT ${limit}`,
     ended: (limit: number) =>

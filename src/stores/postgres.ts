@@ -6,6 +6,7 @@ import {
   type Serializer,
   type SessionRecord,
   type WriteCondition,
+  type Version,
 } from '../record-store'
 import { surviveLostConnections } from './lost-connections'
 import { Pruning } from './pruning'
@@ -128,8 +129,9 @@ export class PostgresStore extends RecordStore {
     return (await this.#query(this.#sql.renew, [id, expires, Date.now()])).length > 0
   }
 
-  async remove(id: string): Promise<boolean> {
-    const [row] = await this.#query(this.#sql.remove, [id])
+  async remove(id: string, version?: Version): Promise<boolean> {
+    const { remove, removeVersion } = this.#sql
+    const [row] = await (version === undefined ? this.#query(remove, [id]) : this.#query(removeVersion, [id, version]))
     return row !== undefined && row.expires > Date.now()
   }
 
@@ -249,6 +251,7 @@ function statements(schemaName: string | undefined, tableName: string) {
     writeVersion: `${update} AND ${version} = $5 ${returning}`,
     renew: `UPDATE ${table} SET expire = ${time('$2')} WHERE sid = $1 AND expire > ${time('$3')} RETURNING sid`,
     remove: `DELETE FROM ${table} WHERE sid = $1 RETURNING ${expires}`,
+    removeVersion: `DELETE FROM ${table} WHERE sid = $1 AND ${version} = $2 RETURNING ${expires}`,
     scan: `SELECT ${columns} FROM ${table} WHERE sid > $1 AND expire > ${time('$2')} ORDER BY sid LIMIT $3`,
     prune: `DELETE FROM ${table} WHERE ${alone} AND expire <= ${time('$1')}
       AND sid IN (SELECT sid FROM ${table} WHERE expire <= ${time('$1')} ORDER BY expire LIMIT $2) RETURNING sid`,

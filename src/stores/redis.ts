@@ -8,6 +8,7 @@ import {
   type Serializer,
   type SessionRecord,
   type WriteCondition,
+  type Version,
 } from '../record-store'
 
 export interface RedisStoreOptions {
@@ -130,9 +131,11 @@ export class RedisStore extends RecordStore {
     return Number(await this.#call('PEXPIRE', key, left(expires))) === 1
   }
 
-  async remove(id: string): Promise<boolean> {
+  async remove(id: string, version?: Version): Promise<boolean> {
     const key = this.#sessions + id
-    return Number(await this.#call('UNLINK', key)) === 1
+    const removed =
+      version === undefined ? this.#call('UNLINK', key) : this.#run(REPLACE, key, sha1(String(version)), '', '0')
+    return Number(await removed) === 1
   }
 
   async scan(cursor: string | null, limit: number): Promise<RecordPage> {

@@ -6,6 +6,7 @@ import {
   type Serializer,
   type SessionRecord,
   type WriteCondition,
+  type Version,
 } from '../record-store'
 import { Pruning } from './pruning'
 
@@ -108,8 +109,9 @@ export class SqliteStore extends RecordStore {
     return Number(this.#sql.renew.run(expires, id, Date.now()).changes) > 0
   }
 
-  remove(id: string): boolean {
-    const [row] = this.#sql.remove.all(id) as Row[]
+  remove(id: string, version?: Version): boolean {
+    const { remove, removeVersion } = this.#sql
+    const [row] = (version === undefined ? remove.all(id) : removeVersion.all(id, version)) as Row[]
     return row !== undefined && row.expires > Date.now()
   }
 
@@ -194,6 +196,7 @@ function prepare(database: SqliteDatabase, tableName: string) {
     writeVersion: statement(`${update} AND version = ? RETURNING version`),
     renew: statement(`UPDATE ${table} SET expires = ? WHERE id = ? AND expires > ?`),
     remove: statement(`DELETE FROM ${table} WHERE id = ? RETURNING expires`),
+    removeVersion: statement(`DELETE FROM ${table} WHERE id = ? AND version = ? RETURNING expires`),
     scan: statement(`SELECT id, text, expires, version FROM ${table} WHERE id > ? AND expires > ? ORDER BY id LIMIT ?`),
     prune: statement(
       `DELETE FROM ${table} WHERE id IN (SELECT id FROM ${table} WHERE expires <= ? ORDER BY expires LIMIT ?)`,

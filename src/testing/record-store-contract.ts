@@ -236,6 +236,27 @@ export function recordStoreContract(make: MakeStore<RecordStore>, facts: StoreFa
     assert.equal(await store.remove(id), false)
     assert.equal(await store.read(id), null)
   })
+  add('remove', 'given a version deletes only that one', async (store) => {
+    const id = freshId()
+    const first = await mustWrite(store, id, { n: 1 }, 'absent')
+    const second = await mustWrite(store, id, { n: 2 }, 'present')
+    assert.equal(await store.remove(id, first), false)
+    await mustRead(store, id)
+    await store.renew(id, Date.now() + HOUR)
+    assert.equal(await store.remove(id, second), true)
+    assert.equal(await store.read(id), null)
+    assert.equal(await store.remove(id, second), false)
+  })
+  add('remove', 'given a version, of many at once one deletes, or one that writes is first', async (store) => {
+    const id = freshId()
+    const version = await mustWrite(store, id, { n: 0 }, 'absent')
+    const removed = await race(async (n) => {
+      if (n === 15) return store.write(id, textOf({ n }), Date.now() + HOUR, { version })
+      return (await store.remove(id, version)) || null
+    })
+    assert.equal(removed.length, 1)
+    assert.equal((await store.read(id)) !== null, removed[0] === 15)
+  })
   add('remove', 'leaves other records alone', async (store) => {
     const [one, two] = [freshId(), freshId()]
     await create(store, one)

@@ -27,8 +27,8 @@ class SlowStore extends session.RecordStore {
   renew(id: string, expires: number) {
     return this.#memory.renew(id, expires)
   }
-  remove(id: string) {
-    return this.#memory.remove(id)
+  remove(...args: Parameters<session.MemoryStore['remove']>) {
+    return this.#memory.remove(...args)
   }
   scan(cursor: string | null, limit: number) {
     return this.#memory.scan(cursor, limit)

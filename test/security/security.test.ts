@@ -22,8 +22,8 @@ class FarStore extends session.RecordStore {
   async renew(id: string, expires: number) {
     return Promise.resolve(this.memory.renew(id, expires))
   }
-  async remove(id: string) {
-    return Promise.resolve(this.memory.remove(id))
+  async remove(...args: Parameters<session.MemoryStore['remove']>) {
+    return Promise.resolve(this.memory.remove(...args))
   }
   scan(cursor: string | null, limit: number) {
     return this.memory.scan(cursor, limit)

@@ -378,6 +378,7 @@ const RECORD_FAULTS: { [fault: string]: [fails: string[], Faulty: new () => Reco
       'write: version: writes only over the version that was read',
       'write: version: differs whenever the content does',
       'write: version: one from before a record was removed and made anew does not fit',
+      'remove: given a version deletes only that one',
       'parallel: of many that write over one version, one does',
       'parallel: 50 writers that read, change and try again lose nothing',
     ],
@@ -441,12 +442,22 @@ const RECORD_FAULTS: { [fault: string]: [fails: string[], Faulty: new () => Reco
       'read: sees nothing of another store beside it',
       'expiry: an expired record is absent to every method',
       'remove: tells whether there was a live record',
+      'remove: given a version deletes only that one',
+      'remove: given a version, of many at once one deletes, or one that writes is first',
       'parallel: of many that remove, one did',
     ],
     class extends MemoryStore {
       override remove(id: string): boolean {
         super.remove(id)
         return true
+      }
+    },
+  ],
+  'removes whatever the version': [
+    ['remove: given a version deletes only that one'],
+    class extends MemoryStore {
+      override remove(id: string): boolean {
+        return super.remove(id)
       }
     },
   ],
@@ -457,6 +468,8 @@ const RECORD_FAULTS: { [fault: string]: [fails: string[], Faulty: new () => Reco
       'write: version: one from before a record was removed and made anew does not fit',
       'renew: is false and makes nothing where there is no record',
       'remove: tells whether there was a live record',
+      'remove: given a version deletes only that one',
+      'remove: given a version, of many at once one deletes, or one that writes is first',
       'scan: leaves out what has expired or was removed',
       'scan: finds everything, while what was found is removed',
       'parallel: of many that remove, one did',
