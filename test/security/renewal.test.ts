@@ -1,0 +1,255 @@
+import { once } from 'node:events'
+import type { Server } from 'node:http'
+import express from 'express'
+import request from 'supertest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
+import session from '../../src'
+
+const secret = 'a secret that is long enough for these tests'
+const MINUTE = 60_000
+const RENEWAL = 15 * MINUTE
+
+type Data = Record<string, unknown>
+const dataOf = (req: express.Request): Data => req.session as unknown as Data
+
+/** The same memory, answering later, as a store on another machine does. */
+class FarStore extends session.RecordStore {
+  readonly memory = new session.MemoryStore()
+  async read(id: string) {
+    await turn()
+    return this.memory.read(id)
+  }
+  async write(...args: Parameters<session.MemoryStore['write']>) {
+    await turn()
+    return this.memory.write(...args)
+  }
+  async renew(id: string, expires: number) {
+    await turn()
+    return this.memory.renew(id, expires)
+  }
+  async remove(...args: Parameters<session.MemoryStore['remove']>) {
+    await turn()
+    return this.memory.remove(...args)
+  }
+  scan(cursor: string | null, limit: number) {
+    return this.memory.scan(cursor, limit)
+  }
+}
+
+const turn = (): Promise<unknown> => new Promise((resolve) => setImmediate(resolve))
+
+const servers: Server[] = []
+afterEach(() => {
+  vi.useRealTimers()
+  for (const server of servers.splice(0)) server.close()
+})
+
+const moveClock = (ms: number): void => void vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + ms })
+
+type Handler = (req: express.Request, sessions: session.Sessions) => unknown
+
+/** A shop whose slow page waits until it is let go, and then does what it is told to. */
+function shop(options: session.SessionOptions, slow: Handler = () => undefined) {
+  const sessions = session({
+    secret,
+    resave: false,
+    saveUninitialized: false,
+    hints: false,
+    cookie: { maxAge: 60 * MINUTE },
+    ...options,
+  })
+  const gate = { arrived: () => {}, go: () => {} }
+  const app = express()
+  app.use(sessions)
+  app.get('/login', (req, res) => {
+    Object.assign(req.session, { user: 'ada', nested: { a: 1 } })
+    res.send(req.sessionID)
+  })
+  app.get('/renew', async (req, res) => {
+    await sessions.renew(req)
+    dataOf(req)['renewed'] = true
+    res.send(req.sessionID)
+  })
+  app.get('/slow', async (req, res) => {
+    void dataOf(req)['user']
+    await new Promise<void>((resolve) => {
+      gate.go = resolve
+      gate.arrived()
+    })
+    await slow(req, sessions)
+    res.send('slow')
+  })
+  app.get('/me', async (req, res) => {
+    const { cookie: _, ...data } = req.session as unknown as Data
+    res.json({ ...data, flash: await sessions.flash(req).take('info') })
+  })
+  const server = app.listen(0)
+  servers.push(server)
+
+  /** Starts the slow page; answers, when it has arrived there, what lets it go on to its end. */
+  async function startSlow(cookie: string): Promise<() => Promise<request.Response>> {
+    const arrived = new Promise<void>((resolve) => (gate.arrived = resolve))
+    const answer = request(server)
+      .get('/slow')
+      .set('Cookie', cookie)
+      .then((res) => res)
+    await arrived
+    return () => {
+      gate.go()
+      return answer
+    }
+  }
+
+  const get = async (url: string, cookie = ''): Promise<request.Response> =>
+    request(server).get(url).set('Cookie', cookie).expect(200)
+  return { sessions, server, get, startSlow }
+}
+
+/** The cookie that a browser has after these answers. */
+function jar(...answers: request.Response[]): string {
+  const set = answers.flatMap((res) => res.get('Set-Cookie') ?? [])
+  return set.at(-1)?.split(';')[0] ?? ''
+}
+
+/** What a slow request may do, and what the session then has beside what it had. */
+const CHANGES: { [name: string]: [Handler, Data] } = {
+  'changes the session': [(req) => void (dataOf(req)['slow'] = true), { slow: true }],
+  'changes it deep inside': [(req) => void ((dataOf(req)['nested'] as Data)['b'] = 2), { nested: { a: 1, b: 2 } }],
+  'saves it and changes it again': [
+    async (req) => {
+      const { session } = req
+      dataOf(req)['slow'] = 1
+      await session.save()
+      Object.assign(session, { slower: 2 })
+    },
+    { slow: 1, slower: 2 },
+  ],
+  'updates it': [
+    (req, sessions) => sessions.update(req, (data) => void Object.assign(data, { slow: true })),
+    { slow: true },
+  ],
+  'reloads it and changes it': [
+    async (req) => {
+      await req.session.reload()
+      dataOf(req)['slow'] = true
+    },
+    { slow: true },
+  ],
+  'renews it itself, with changes': [
+    (req, sessions) => {
+      dataOf(req)['slow'] = true
+      return sessions.renew(req)
+    },
+    { slow: true },
+  ],
+  'adds a flash message': [(req, sessions) => sessions.flash(req).add('info', 'hello'), { flash: ['hello'] }],
+  'only looks': [() => undefined, {}],
+}
+
+const ENDS: { [name: string]: Handler } = {
+  'logs out': (req) => req.session.destroy(),
+  'begins a new session': (req) => req.session.regenerate(),
+  'unsets the session': (req) => void (req.session = null as never),
+}
+
+const STORES = { 'in memory': () => new session.MemoryStore(), 'far away': () => new FarStore() }
+
+describe.each(Object.entries(STORES))(
+  'a session %s gets a new ID while a request is under way',
+  (_where, makeStore) => {
+    describe.each(['merge', 'overwrite'] as const)('with conflict: %s', (conflict) => {
+      for (const [name, [slow, expected]] of Object.entries(CHANGES)) {
+        test(`which ${name}: by another request of the process`, async () => {
+          const { get, startSlow } = shop({ store: makeStore(), conflict }, slow)
+          const old = jar(await get('/login'))
+          const finish = await startSlow(old)
+          const renewed = await get('/renew', old)
+          const answer = await finish()
+          expect(answer.status).toBe(200)
+          // Long after the grace period: no cookie has led the browser back to the old ID.
+          moveClock(5 * MINUTE)
+          const { body } = await get('/me', jar(renewed, answer))
+          expect(body).toMatchObject({ user: 'ada', ...(conflict === 'merge' && { renewed: true }), ...expected })
+          expect((await get('/me', old)).body).not.toHaveProperty('user')
+        })
+
+        test(`which ${name}: by renewalTimeout, in another process`, async () => {
+          const store = makeStore()
+          const options = { store, conflict, renewalTimeout: RENEWAL, rolling: true }
+          const [here, there] = [shop(options, slow), shop(options)]
+          const old = jar(await here.get('/login'))
+          moveClock(RENEWAL - MINUTE)
+          const finish = await here.startSlow(old)
+          moveClock(2 * MINUTE)
+          const renewed = await there.get('/me', old)
+          expect(jar(renewed)).not.toBe(old)
+          const answer = await finish()
+          expect(answer.status).toBe(200)
+          moveClock(5 * MINUTE)
+          expect((await here.get('/me', jar(renewed, answer))).body).toMatchObject({ user: 'ada', ...expected })
+        })
+      }
+    })
+
+    for (const [name, slow] of Object.entries(ENDS)) {
+      test(`which ${name}: nothing of it is left`, async () => {
+        const store = makeStore()
+        const { get, startSlow } = shop({ store, unset: 'destroy' }, slow)
+        const old = jar(await get('/login'))
+        const finish = await startSlow(old)
+        const renewed = await get('/renew', old)
+        await finish()
+        for (const cookie of [old, jar(renewed)]) expect((await get('/me', cookie)).body).not.toHaveProperty('user')
+        expect(Object.values((await store.all()) ?? {}).filter((data) => 'user' in data)).toEqual([])
+      })
+    }
+
+    test('which makes it a user’s: the user’s list has it', async () => {
+      const options = { store: new session.MemoryStore(), user: (data: object) => (data as { owner?: string }).owner }
+      const { sessions, get, startSlow } = shop(options, (req) => void (dataOf(req)['owner'] = 'ada'))
+      const old = jar(await get('/login'))
+      const finish = await startSlow(old)
+      await get('/renew', old)
+      await finish()
+      expect(await sessions.users.list('ada')).toHaveLength(1)
+      expect(await sessions.users.endAll('ada')).toBe(1)
+      expect(await sessions.users.list('ada')).toEqual([])
+    })
+  },
+)
+
+describe('an ID that the application kept leads to the session, whatever it is called now', () => {
+  async function renewed() {
+    const { sessions, get } = shop({ onStaleId: 'destroy' })
+    const login = await get('/login')
+    const id = login.text
+    const cookie = jar(await get('/renew', jar(login)))
+    moveClock(5 * MINUTE)
+    return { id, sessions, me: async () => (await get('/me', cookie)).body as Data }
+  }
+
+  test('to read and change it', async () => {
+    const { id, sessions, me } = await renewed()
+    expect(await sessions.get(id)).toMatchObject({ user: 'ada', renewed: true })
+    await sessions.update(id, (data) => void Object.assign(data, { by: 'a job' }))
+    expect(await me()).toMatchObject({ user: 'ada', by: 'a job' })
+  })
+
+  test('to destroy it', async () => {
+    const { id, sessions, me } = await renewed()
+    await sessions.destroy(id)
+    expect(await me()).not.toHaveProperty('user')
+    expect(await sessions.get(id)).toBeUndefined()
+  })
+
+  test('but a browser that brings it long after is somebody else', async () => {
+    const { sessions, get } = shop({ onStaleId: 'destroy' })
+    const stale = once(sessions.events as never, 'staleId')
+    const login = await get('/login')
+    const cookie = jar(await get('/renew', jar(login)))
+    moveClock(5 * MINUTE)
+    expect((await get('/me', jar(login))).body).not.toHaveProperty('user')
+    await stale
+    expect((await get('/me', cookie)).body).not.toHaveProperty('user')
+  })
+})
