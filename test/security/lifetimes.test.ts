@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { EventEmitter, once } from 'node:events'
 import { rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -41,7 +42,16 @@ function appWith(options: SessionOptions) {
     const { user = 'nobody' } = req.session as { user?: string }
     res.json({ user, id: req.sessionID })
   })
-  return { server: app.listen(0), events }
+  const slow = new EventEmitter()
+  app.get('/slow/:what', async (req, res) => {
+    void (req.session as { user?: string }).user
+    setImmediate(() => slow.emit('arrived'))
+    await once(slow, 'go')
+    if (req.params.what === 'logout') await req.session.destroy()
+    else Object.assign(req.session, { user: 'ada the changed' })
+    res.send('done')
+  })
+  return { server: app.listen(0), events, slow }
 }
 
 const cookieOf = (res: request.Response): string | undefined => res.get('Set-Cookie')?.[0]?.split(';')[0]
@@ -57,13 +67,13 @@ function lifetimesOn(open: () => RecordStore): void {
 
   function visits(options: SessionOptions) {
     const store = open()
-    const { server, events } = appWith({ store, ...options })
+    const { server, events, slow } = appWith({ store, ...options })
     close = () => void server.close()
     const visit = async (cookie: string, path = '/'): Promise<request.Response> =>
       request(server).get(path).set('Cookie', cookie)
     const login = async (): Promise<string> => cookieOf(await visit('', '/login')) ?? ''
     const user = async (cookie: string): Promise<string> => ((await visit(cookie)).body as Seen).user
-    return { store, events, visit, login, user }
+    return { store, events, slow, visit, login, user }
   }
 
   for (const [kind, cookie] of Object.entries({
@@ -116,6 +126,29 @@ function lifetimesOn(open: () => RecordStore): void {
     expect(await user(renewed)).toBe('ada')
     expect(events).toEqual(['created', 'renewed', 'staleId'])
   })
+
+  for (const [what, then] of [
+    ['change', 'ada the changed'],
+    ['logout', 'nobody'],
+  ] as const) {
+    test(`renewalTimeout: the ${what} of a request that was under way with the old ID counts`, async () => {
+      const { slow, login, visit, user } = visits({ renewalTimeout: 15 * MINUTE })
+      const old = await login()
+      moveClock(14 * MINUTE)
+      const arrived = once(slow, 'arrived')
+      const answer = visit(old, `/slow/${what}`)
+      await arrived
+      moveClock(16 * MINUTE)
+      const renewed = cookieOf(await visit(old)) ?? ''
+      expect(renewed).not.toBe(old)
+      slow.emit('go')
+      expect((await answer).status).toBe(200)
+      expect(await user(renewed)).toBe(then)
+      expect(await user(old)).toBe(then)
+      // The browser is left with the new ID, whichever answer came last.
+      expect([undefined, renewed]).toContain(cookieOf(await answer))
+    })
+  }
 
   test('onStaleId destroy: a replaced ID that is used after the grace period ends the session', async () => {
     const { events, login, visit, user } = visits({ renewalTimeout: 15 * MINUTE, onStaleId: 'destroy' })

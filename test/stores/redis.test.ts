@@ -87,6 +87,8 @@ describeWithOwnRedis('one server', () => {
       expect(await cost(() => store.read('id'))).toEqual({ get: 1, pttl: 1 })
       expect(await cost(() => store.renew('id', later()))).toEqual({ pexpire: 1 })
       expect(await cost(() => store.remove('id'))).toEqual({ unlink: 1 })
+      await write('always')
+      expect(await cost(() => store.remove('id', text()))).toEqual({ evalsha: 1, get: 1, del: 1 })
       expect(await cost(() => store.read('id', later()))).toEqual({ getex: 1 })
     })
 
@@ -108,7 +110,7 @@ describeWithOwnRedis('one server', () => {
       expect(await costOf('/read')).toEqual({ getex: 1 })
       expect(await costOf('/untouched')).toEqual({ getex: 1 })
       expect(await costOf('/write')).toEqual({ getex: 1, evalsha: 1, get: 1, set: 1 })
-      expect(await costOf('/logout')).toEqual({ getex: 1, unlink: 1 })
+      expect(await costOf('/logout')).toEqual({ getex: 1, evalsha: 1, get: 1, del: 1 })
       const stranger = request(app)
       expect(await cost(() => stranger.get('/untouched'))).toEqual({})
       expect(await cost(() => stranger.get('/write'))).toEqual({ set: 1 })
