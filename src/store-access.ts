@@ -59,6 +59,8 @@ export interface AccessSettings {
   readonly conflict: 'merge' | 'overwrite'
   readonly timeout: number
   readonly touchAfter: number
+  readonly renewalTimeout: number
+  readonly renewalGrace: number
   readonly events: SessionEvents
 }
 
@@ -85,6 +87,12 @@ function baseOf(store: RecordStore): RecordStore {
 /** How often a write is tried that others keep overtaking, and how long, in ms, it waits between two tries at most. */
 const MAX_TRIES = 100
 const MAX_BACKOFF = 50
+
+/**
+ * How long, in ms, word of where a session went is kept at least: for requests that take long, and to notice who uses an
+ * old ID. Not as long as the session lives, or a busy one would leave hundreds.
+ */
+const WORD_LIFE = 3_600_000
 
 /** How many of the IDs that were left lately a process remembers. */
 const MAX_LEFT = 10_000
@@ -239,12 +247,23 @@ export class RecordAccess implements StoreAccess {
 
   /** False when somebody was faster. */
   #leaveWord(id: string, newId: string, from: Stored): MaybePromise<boolean> {
-    const { expires, version } = from.record as SessionRecord
-    const text = this.#store.serializer.stringify({
-      cookie: { sessile: { movedTo: sealId(newId, id), movedAt: Date.now() } },
-    })
+    const { expires: end, version } = from.record as SessionRecord
+    const movedAt = Date.now()
+    const expires = Math.min(end, movedAt + this.#wordLife)
+    const text = this.#store.serializer.stringify({ cookie: { sessile: { movedTo: sealId(newId, id), movedAt } } })
     const written = this.#store.write(id, text, expires, { version })
     return afterwards(withTimeout(written, 'write', this.#settings.timeout), (newVersion) => newVersion !== null)
+  }
+
+  get #wordLife(): number {
+    return Math.max(WORD_LIFE, this.#settings.renewalTimeout, this.#settings.renewalGrace)
+  }
+
+  /** Has word end when it was to, where reading it has just renewed it. */
+  endWord(id: string, { movedAt }: Moved, { record }: Stored): MaybePromise<void> {
+    if (!record?.renewed) return
+    const renewed = this.#store.renew(id, movedAt + this.#wordLife)
+    return afterwards(withTimeout(renewed, 'renew', this.#settings.timeout), () => undefined)
   }
 
   /** The word that a rename left. */

@@ -89,8 +89,10 @@ export class Visit implements SessionOwner {
   #admit(id: string, stored: Stored): MaybePromise<void> {
     const { events, lifetimes } = this.settings
     const access = this.#access
-    const moved = access instanceof RecordAccess ? access.noteOfMove(stored) : undefined
-    if (moved) return this.#follow(id, moved)
+    if (access instanceof RecordAccess) {
+      const moved = access.noteOfMove(stored)
+      if (moved) return afterwards(access.endWord(id, moved, stored), () => this.#follow(id, moved))
+    }
     if (events.wants('loaded')) events.emit('loaded', { id })
     if (!lifetimes) return this.#enter(id, stored)
 
@@ -572,7 +574,7 @@ export class Visit implements SessionOwner {
 
   /** Renews a session that nobody has looked at; without parsing it, where its text tells how long it lives. */
   renewUnseen(): MaybePromise<void> {
-    if (this.#pending !== 'stored') return
+    if (this.#pending !== 'stored' || this.mayHaveGoneOn) return
     const access = this.#access
     const record = this.#stored?.record
     const maxAge = record && access instanceof RecordAccess ? maxAgeIn(record.text) : undefined

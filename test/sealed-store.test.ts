@@ -72,7 +72,7 @@ class LaterStore extends RecordStore {
 
   async remove(id: string, version?: Version): Promise<boolean> {
     await this.turn()
-    return this.memory.remove(id, version as string)
+    return this.memory.remove(id, version)
   }
 
   async scan(cursor: string | null, limit: number): Promise<RecordPage> {

@@ -10,6 +10,8 @@ const settings = (changes: Partial<AccessSettings> = {}): AccessSettings => ({
   conflict: 'merge',
   timeout: 0,
   touchAfter: 0,
+  renewalTimeout: 0,
+  renewalGrace: 0,
   events: new SessionEvents(),
   ...changes,
 })

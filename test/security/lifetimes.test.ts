@@ -127,6 +127,20 @@ function lifetimesOn(open: () => RecordStore): void {
     expect(events).toEqual(['created', 'renewed', 'staleId'])
   })
 
+  test('renewalTimeout: of a replaced ID word is left for an hour, and not for as long as the session lives', async () => {
+    const { store, login, visit, user } = visits({ renewalTimeout: 15 * MINUTE })
+    const old = await login()
+    const { id } = (await visit(old)).body as Seen
+    moveClock(16 * MINUTE)
+    await visit(old)
+    expect(await user(old), 'within the grace period').toBe('ada')
+    const word = await store.read(id)
+    expect(word?.text).toContain('movedTo')
+    expect(word?.text).not.toContain('ada')
+    expect(word?.expires).toBeLessThanOrEqual(Date.now() + 61 * MINUTE)
+    expect(word?.expires).toBeGreaterThan(Date.now() + 50 * MINUTE)
+  })
+
   for (const [what, then] of [
     ['change', 'ada the changed'],
     ['logout', 'nobody'],
