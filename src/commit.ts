@@ -49,6 +49,8 @@ export class Commit implements EndOfResponse {
     }
     try {
       if (!session) return this.#sendRemoval()
+      // A late cookie would take the place of that of a login, which other requests of the browser have brought.
+      if (visit.isDestroyed) return
       // Headers that go before the commit cannot wait for what it may find; a cookie for the old ID would do harm.
       if (!this.#decision && visit.mayHaveGoneOn) return
       const decision = this.#decision ?? this.#decide(session as LiveSession)

@@ -228,15 +228,23 @@ export function restoreCookie(stored: object, expires: Date | null | undefined):
 /** What of a cookie is a setting, and not its running expiry. */
 export type CookieSettings = Omit<CookieData, 'expires'>
 
-export function settingsOf(cookie: Cookie): CookieSettings {
+export function settingsOf(cookie: Cookie | CookieSettings): CookieSettings {
   const { originalMaxAge, path, domain, httpOnly, secure, sameSite, partitioned, priority } = cookie
   return { originalMaxAge, path, domain, httpOnly, secure, sameSite, partitioned, priority }
+}
+
+/** Brings into a cookie what others changed of its settings since `was`, where it was not changed itself. */
+export function mergeSettings(was: Cookie, cookie: Cookie, theirs: Cookie): void {
+  if (isSameSettings(theirs, was) || !isSameSettings(was, cookie)) return
+  const { originalMaxAge, ...settings } = settingsOf(theirs)
+  Object.assign(cookie, settings)
+  cookie.maxAge = originalMaxAge as number
 }
 
 /** Lifetimes that differ by less, in ms, are the same: setting `expires` to a time from now never gives one twice. */
 const SAME_LIFETIME = 1000
 
-export function isSameSettings(a: CookieSettings, b: Cookie): boolean {
+export function isSameSettings(a: Cookie | CookieSettings, b: Cookie | CookieSettings): boolean {
   return (
     isSameLifetime(a.originalMaxAge, b.originalMaxAge) &&
     a.path === b.path &&

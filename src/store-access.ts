@@ -1,7 +1,7 @@
 import createDebug = require('debug')
 import type session from './index'
 import { mergeChanges, serializeData, serializeRecord } from './changes'
-import { notesOf, setNotes, storedNotes, type SessionNotes } from './cookie'
+import { mergeSettings, notesOf, setNotes, storedNotes, type SessionNotes } from './cookie'
 import { SessionError } from './errors'
 import type { SessionEvents } from './events'
 import { openId, sealId } from './lifetimes'
@@ -53,6 +53,8 @@ export interface StoreAccess {
   touch(session: Session, stored: Stored | undefined): MaybePromise<void>
   /** Destroys a session of which that much is known, wherever it has gone on since. */
   destroy(id: string, from?: Stored | null): MaybePromise<void>
+  /** Whether this process has destroyed the session since that much was known of it. */
+  isDestroyed(id: string, stored: Stored): boolean
 }
 
 export interface AccessSettings {
@@ -94,9 +96,6 @@ const MAX_BACKOFF = 50
  */
 const WORD_LIFE = 3_600_000
 
-/** How many of the IDs that were left lately a process remembers. */
-const MAX_LEFT = 10_000
-
 /** How the JSON text of a record begins that only says where its session went. */
 const MOVED = '{"cookie":{"sessile":{"movedTo":'
 
@@ -118,28 +117,29 @@ export class RecordAccess implements StoreAccess {
   readonly #settings: AccessSettings
   /** The writers of one session that met a conflict in this process go one after the other. */
   readonly #queues = new Map<string, Promise<unknown>>()
-  /** IDs under which this process has left word lately. */
-  readonly #left = new Set<string>()
+  readonly #process: InThisProcess
 
   constructor(store: RecordStore, settings: AccessSettings) {
     this.#store = store
     this.#settings = settings
+    this.#process = InThisProcess.of(store)
   }
 
   load(id: string, renewTo?: number): MaybePromise<Stored | null> {
+    const since = this.#process.destroyedCount
     const read = this.#store.read(id, renewTo)
     return isPromise(read)
-      ? afterwards(withTimeout(read, 'read', this.#settings.timeout), (record) => this.#known(id, record))
-      : this.#known(id, read)
+      ? afterwards(withTimeout(read, 'read', this.#settings.timeout), (record) => this.#known(id, record, since))
+      : this.#known(id, read, since)
   }
 
   /** A record that this process wrote is parsed when it is looked at, any other one now, while errors have a way. */
-  #known(id: string, record: SessionRecord | null): Stored | null {
+  #known(id: string, record: SessionRecord | null, since: number): Stored | null {
     if (!record) return null
     if (this.#store.inProcess && this.#store.serializer === JSON && record.text.startsWith('{"cookie":{')) {
-      return { record, since: 0 }
+      return { record, since }
     }
-    return { record, data: checked(id, this.#store.parse(id, record)), since: 0 }
+    return { record, data: checked(id, this.#store.parse(id, record)), since }
   }
 
   find(id: string): MaybePromise<Found | null> {
@@ -169,9 +169,10 @@ export class RecordAccess implements StoreAccess {
   ): MaybePromise<Saved | null> {
     const text = serializeRecord(session, dataText, this.#store.serializer)
     const expires = this.#store.expiresOf(session)
+    const since = this.#process.destroyedCount
     const written = this.#store.write(session.id, text, expires, condition)
     return afterwards(withTimeout(written, 'write', this.#settings.timeout), (version) =>
-      version === null ? null : { stored: { record: { text, expires, version }, since: 0 }, dataText },
+      version === null ? null : { stored: { record: { text, expires, version }, since }, dataText },
     )
   }
 
@@ -204,6 +205,7 @@ export class RecordAccess implements StoreAccess {
     const was = this.#parsedAnew(base)
     const now = this.#parsedAnew(theirs)
     mergeChanges(was, session, now, serializer)
+    mergeSettings(was.cookie, session.cookie, now.cookie)
     const notes = notesOf(session.cookie) ?? {}
     mergeChanges(storedNotes(was.cookie) ?? {}, notes, storedNotes(now.cookie) ?? {}, serializer)
     if (Object.keys(notes).length > 0) setNotes(session.cookie, notes)
@@ -235,14 +237,13 @@ export class RecordAccess implements StoreAccess {
       saved = await this.save(renamed, serializeData(renamed, serializer), saved.stored)
       known = theirs
     }
-    this.#left.add(oldId)
-    if (this.#left.size > MAX_LEFT) this.#left.delete(this.#left.values().next().value as string)
+    this.#process.replaced(oldId)
     return saved
   }
 
-  /** Whether this process knows that a session goes on under another ID. */
-  hasLeft(id: string): boolean {
-    return this.#left.has(id)
+  /** Whether this process has given the session another ID. */
+  isReplaced(id: string): boolean {
+    return this.#process.wasReplaced(id)
   }
 
   /** False when somebody was faster. */
@@ -318,7 +319,12 @@ export class RecordAccess implements StoreAccess {
     if (isPromise(renewed)) return afterwards(withTimeout(renewed, 'renew', timeout), () => undefined)
   }
 
+  isDestroyed(id: string, { since }: Stored): boolean {
+    return this.#process.wasDestroyed(id, since)
+  }
+
   destroy(id: string, from?: Stored | null): MaybePromise<void> {
+    this.#process.destroyed(id)
     if (from === null) return afterwards(this.#remove(id), () => undefined)
     return afterwards(from?.record ?? this.#read(id), (record) =>
       record ? this.#destroyRecord(id, record) : undefined,
@@ -413,6 +419,10 @@ class ClassicAccess implements StoreAccess {
     return this.#known.touching(id, this.#known.afterTouch(id, touch))
   }
 
+  isDestroyed(id: string, { since }: Stored): boolean {
+    return this.#known.wasDestroyed(id, since)
+  }
+
   destroy(id: string): MaybePromise<void> {
     this.#known.destroyed(id)
     return this.#known.afterTouch(id, () => this.#call('destroy', [id]))
@@ -424,15 +434,17 @@ class ClassicAccess implements StoreAccess {
 }
 
 /**
- * What this process knows of the sessions of a classic store, whose contract has no way to write only over what is there:
- * which were destroyed, so that a request that loaded one before does not bring it back, and which are being touched. No
- * response waits for a touch, and many stores make it of a read and a write: what comes next waits for it instead.
+ * What this process knows of the sessions of a store: which were destroyed or given another ID lately, so that no request
+ * that loaded one before sends the browser back to it. The contract of classic stores has no way to write only over what
+ * is there, so for them this also keeps such a request from bringing the session back; and which sessions are being
+ * touched: no response waits for a touch, and many stores make it of a read and a write, so what comes next waits for it.
  */
 class InThisProcess {
   static readonly #stores = new WeakMap<object, InThisProcess>()
   static readonly #MAX = 10_000
 
   readonly #destroyed = new Map<string, number>()
+  readonly #replaced = new Set<string>()
   readonly #touching = new Map<string, PromiseLike<void>>()
   destroyedCount = 0
 
@@ -450,6 +462,15 @@ class InThisProcess {
 
   wasDestroyed(id: string, since: number): boolean {
     return (this.#destroyed.get(id) ?? 0) > since
+  }
+
+  replaced(id: string): void {
+    this.#replaced.add(id)
+    if (this.#replaced.size > InThisProcess.#MAX) this.#replaced.delete(this.#replaced.values().next().value as string)
+  }
+
+  wasReplaced(id: string): boolean {
+    return this.#replaced.has(id)
   }
 
   touching(id: string, touched: MaybePromise<void>): MaybePromise<void> {

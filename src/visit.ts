@@ -511,12 +511,17 @@ export class Visit implements SessionOwner {
     return this.#destroyed && this.presented ? (this.#removed ?? new Cookie(this.cookieOptions)) : undefined
   }
 
+  /** Whether another request of this process has destroyed the session meanwhile. */
+  get isDestroyed(): boolean {
+    return this.#stored ? this.#access.isDestroyed(this.#storedId as string, this.#stored) : false
+  }
+
   /** Whether another request may have given the session a new ID meanwhile: one of this process has, or it was due. */
   get mayHaveGoneOn(): boolean {
     const { lifetimes } = this.settings
     const access = this.#access
     if (!this.#stored || !(access instanceof RecordAccess)) return false
-    if (access.hasLeft(this.#storedId as string)) return true
+    if (access.isReplaced(this.#storedId as string)) return true
     return lifetimes !== undefined && this.#notes !== undefined && isRenewalDue(this.#notes, lifetimes, Date.now())
   }
 

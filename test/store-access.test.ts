@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events'
 import { describe, expect, test } from 'vitest'
 import session, { MemoryStore, type RecordStore, type SessionData, type WriteCondition } from '../src'
 import { serializeData } from '../src/changes'
+import { restoreCookie } from '../src/cookie'
 import { SessionEvents } from '../src/events'
 import { storeAccess, type AccessSettings, type Stored } from '../src/store-access'
 import { classicStore } from './faults/fault'
@@ -164,5 +165,52 @@ describe('classic stores', () => {
         callback(Object.assign(new Error(), { code: 'ENOENT' })),
     })
     expect(await storeAccess(store, settings())().load('a')).toBeNull()
+  })
+})
+
+describe('the cookie’s settings of two requests at once', () => {
+  const HOUR = 3_600_000
+  const MONTH = 720 * HOUR
+
+  /** Stores a session; one request changes it, then another that had loaded it before; answers the stored cookie. */
+  async function after(first: (cookie: session.Cookie) => void, second: (cookie: session.Cookie) => void) {
+    const store = new MemoryStore()
+    const access = storeAccess(store, settings())()
+    const original = sessionOf('a', { user: 'ada' })
+    original.cookie.maxAge = HOUR
+    await access.save(original, textOf(original), null)
+    const load = async (): Promise<[session.Session & SessionData, Stored]> => {
+      const from = (await access.load('a')) as Stored
+      const { cookie, ...data } = access.dataOf('a', from)
+      const loaded = sessionOf('a', data)
+      loaded.cookie = restoreCookie(cookie, new Date(Date.now() + HOUR))
+      return [loaded, from]
+    }
+    const requests = [await load(), await load()] as const
+    for (const [n, change] of [first, second].entries()) {
+      const [loaded, from] = requests[n] as (typeof requests)[0]
+      Object.assign(loaded, { [`by${n}`]: true })
+      change(loaded.cookie)
+      await access.save(loaded, textOf(loaded), from)
+    }
+    const stored = JSON.parse(store.sessions['a'] ?? '') as { cookie: { originalMaxAge: number; expires: string } }
+    expect(stored).toMatchObject({ user: 'ada', by0: true, by1: true })
+    return { ...stored.cookie, hours: Math.round((Date.parse(stored.cookie.expires) - Date.now()) / HOUR) }
+  }
+  const remember = (cookie: session.Cookie): void => void (cookie.maxAge = MONTH)
+  const nothing = (): void => undefined
+
+  test('what the first changed, the second keeps', async () => {
+    expect(await after(remember, nothing)).toMatchObject({ originalMaxAge: MONTH, hours: 720 })
+    expect(await after((cookie) => void (cookie.sameSite = 'strict'), nothing)).toMatchObject({ sameSite: 'strict' })
+    expect(await after((cookie) => void (cookie.expires = null), nothing)).toMatchObject({ originalMaxAge: null })
+  })
+
+  test('what the second changed, stays', async () => {
+    expect(await after(nothing, remember)).toMatchObject({ originalMaxAge: MONTH })
+    expect(await after(remember, (cookie) => void (cookie.maxAge = 2 * HOUR))).toMatchObject({
+      originalMaxAge: 2 * HOUR,
+      hours: 2,
+    })
   })
 })

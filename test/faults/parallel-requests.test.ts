@@ -75,6 +75,36 @@ for (const change of ['writes', 'only reads, with resave']) {
   })
 }
 
+fault(22, 'the late cookie of a request that was under way at a login logs the user out', {
+  async scenario(session) {
+    const loggedIn = gate()
+    const started = gate()
+    const app = appWith(session, { cookie: { maxAge: 60_000 } }, async (req, res) => {
+      if (req.url === '/slow') {
+        req.session.slow = true
+        started.open()
+        await loggedIn.opened
+      } else if (req.url === '/login') {
+        await new Promise((resolve) => req.session.regenerate(resolve))
+        req.session.user = 'ada'
+      } else {
+        req.session.visits = (req.session.visits ?? 0) + 1
+      }
+      res.send(`user ${req.session.user}`)
+    })
+    const cookieOf = ({ headers }: { headers: [string, string][] }): string => cookieHeader(Object.fromEntries(headers))
+    const before = cookieOf(await exchange(app as never, { url: '/' }))
+    const slow = exchange(app as never, { url: '/slow', headers: { cookie: before } })
+    await started.opened
+    const login = await exchange(app as never, { url: '/login', headers: { cookie: before } })
+    loggedIn.open()
+    const cookie = cookieOf(await slow) || cookieOf(login)
+    return (await exchange(app as never, { url: '/', headers: { cookie } })).body
+  },
+  original: 'user undefined',
+  sessile: 'user ada',
+})
+
 fault(20, 'regenerate and save, as Passport does at every login, write the record twice', {
   async scenario(session) {
     const store = classicStore(session, new Map([['old', record({})]]))
