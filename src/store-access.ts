@@ -4,6 +4,7 @@ import { mergeChanges, serializeData, serializeRecord } from './changes'
 import { mergeSettings, notesOf, setNotes, storedNotes, type SessionNotes } from './cookie'
 import { SessionError } from './errors'
 import type { SessionEvents } from './events'
+import { InThisProcess } from './in-this-process'
 import { openId, sealId } from './lifetimes'
 import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
 import { isRecordStore, RecordStore, type SessionRecord, type Version, type WriteCondition } from './record-store'
@@ -20,8 +21,9 @@ export interface Stored {
   readonly record?: SessionRecord
   /** The record parsed; left out as long as nobody needs it. */
   readonly data?: SessionData
-  /** When that was, in the count of sessions destroyed in this process. */
+  /** When that was, in the count of what this process knows. */
   readonly since: number
+  readonly process: InThisProcess
 }
 
 /** A session that was looked for, and the ID under which it goes on. */
@@ -53,8 +55,6 @@ export interface StoreAccess {
   touch(session: Session, stored: Stored | undefined): MaybePromise<void>
   /** Destroys a session of which that much is known, wherever it has gone on since. */
   destroy(id: string, from?: Stored | null): MaybePromise<void>
-  /** Whether this process has destroyed the session since that much was known of it. */
-  isDestroyed(id: string, stored: Stored): boolean
 }
 
 export interface AccessSettings {
@@ -126,7 +126,7 @@ export class RecordAccess implements StoreAccess {
   }
 
   load(id: string, renewTo?: number): MaybePromise<Stored | null> {
-    const since = this.#process.destroyedCount
+    const since = this.#process.count
     const read = this.#store.read(id, renewTo)
     return isPromise(read)
       ? afterwards(withTimeout(read, 'read', this.#settings.timeout), (record) => this.#known(id, record, since))
@@ -137,9 +137,9 @@ export class RecordAccess implements StoreAccess {
   #known(id: string, record: SessionRecord | null, since: number): Stored | null {
     if (!record) return null
     if (this.#store.inProcess && this.#store.serializer === JSON && record.text.startsWith('{"cookie":{')) {
-      return { record, since }
+      return { record, since, process: this.#process }
     }
-    return { record, data: checked(id, this.#store.parse(id, record)), since }
+    return { record, data: checked(id, this.#store.parse(id, record)), since, process: this.#process }
   }
 
   find(id: string): MaybePromise<Found | null> {
@@ -169,10 +169,12 @@ export class RecordAccess implements StoreAccess {
   ): MaybePromise<Saved | null> {
     const text = serializeRecord(session, dataText, this.#store.serializer)
     const expires = this.#store.expiresOf(session)
-    const since = this.#process.destroyedCount
+    const since = this.#process.count
     const written = this.#store.write(session.id, text, expires, condition)
     return afterwards(withTimeout(written, 'write', this.#settings.timeout), (version) =>
-      version === null ? null : { stored: { record: { text, expires, version }, since }, dataText },
+      version === null
+        ? null
+        : { stored: { record: { text, expires, version }, since, process: this.#process }, dataText },
     )
   }
 
@@ -239,11 +241,6 @@ export class RecordAccess implements StoreAccess {
     }
     this.#process.replaced(oldId)
     return saved
-  }
-
-  /** Whether this process has given the session another ID. */
-  isReplaced(id: string): boolean {
-    return this.#process.wasReplaced(id)
   }
 
   /** False when somebody was faster. */
@@ -319,10 +316,6 @@ export class RecordAccess implements StoreAccess {
     if (isPromise(renewed)) return afterwards(withTimeout(renewed, 'renew', timeout), () => undefined)
   }
 
-  isDestroyed(id: string, { since }: Stored): boolean {
-    return this.#process.wasDestroyed(id, since)
-  }
-
   destroy(id: string, from?: Stored | null): MaybePromise<void> {
     this.#process.destroyed(id)
     if (from === null) return afterwards(this.#remove(id), () => undefined)
@@ -370,24 +363,24 @@ function conditionOf(from: Stored | null | undefined): WriteCondition {
 class ClassicAccess implements StoreAccess {
   readonly #store: session.Store
   readonly #settings: AccessSettings
-  readonly #known: InThisProcess
+  readonly #process: InThisProcess
 
   constructor(store: session.Store, settings: AccessSettings) {
     this.#store = store
     this.#settings = settings
-    this.#known = InThisProcess.of(store)
+    this.#process = InThisProcess.of(store)
   }
 
   load(id: string): MaybePromise<Stored | null> {
-    return this.#known.afterTouch(id, () => this.#load(id))
+    return this.#process.afterTouch(id, () => this.#load(id))
   }
 
   #load(id: string): MaybePromise<Stored | null> {
-    const since = this.#known.destroyedCount
+    const since = this.#process.count
     const found = this.#call<SessionData | null | undefined>('get', [id])
-    if (!isPromise(found)) return found ? { data: checked(id, found), since } : null
+    if (!isPromise(found)) return found ? { data: checked(id, found), since, process: this.#process } : null
     return found.then(
-      (data) => (data ? { data: checked(id, data), since } : null),
+      (data) => (data ? { data: checked(id, data), since, process: this.#process } : null),
       (error: unknown) => {
         if ((error as NodeJS.ErrnoException | undefined)?.code === 'ENOENT') return null
         throw error
@@ -405,27 +398,26 @@ class ClassicAccess implements StoreAccess {
 
   save(session: Session, dataText: string, from: Stored | null | undefined): MaybePromise<Saved> {
     const { id } = session
-    if (from && this.#known.wasDestroyed(id, from.since)) throw destroyed(id)
-    const since = this.#known.destroyedCount
+    if (from && this.#process.wasDestroyed(id, from.since)) throw destroyed(id)
+    const since = this.#process.count
     const set = (): MaybePromise<void> => this.#call('set', [id, session])
-    return afterwards(this.#known.afterTouch(id, set), () => ({ stored: { since }, dataText }))
+    return afterwards(this.#process.afterTouch(id, set), () => ({
+      stored: { since, process: this.#process },
+      dataText,
+    }))
   }
 
   touch(session: Session, stored: Stored | undefined): MaybePromise<void> {
     if (typeof this.#store.touch !== 'function') return
     const { id } = session
-    if (stored && this.#known.wasDestroyed(id, stored.since)) return
+    if (stored && this.#process.wasDestroyed(id, stored.since)) return
     const touch = (): MaybePromise<void> => this.#call('touch', [id, session])
-    return this.#known.touching(id, this.#known.afterTouch(id, touch))
-  }
-
-  isDestroyed(id: string, { since }: Stored): boolean {
-    return this.#known.wasDestroyed(id, since)
+    return this.#process.touching(id, this.#process.afterTouch(id, touch))
   }
 
   destroy(id: string): MaybePromise<void> {
-    this.#known.destroyed(id)
-    return this.#known.afterTouch(id, () => this.#call('destroy', [id]))
+    this.#process.destroyed(id)
+    return this.#process.afterTouch(id, () => this.#call('destroy', [id]))
   }
 
   #call<T = void>(method: 'get' | 'set' | 'touch' | 'destroy', args: unknown[]): MaybePromise<T> {
@@ -433,63 +425,6 @@ class ClassicAccess implements StoreAccess {
   }
 }
 
-/**
- * What this process knows of the sessions of a store: which were destroyed or given another ID lately, so that no request
- * that loaded one before sends the browser back to it. The contract of classic stores has no way to write only over what
- * is there, so for them this also keeps such a request from bringing the session back; and which sessions are being
- * touched: no response waits for a touch, and many stores make it of a read and a write, so what comes next waits for it.
- */
-class InThisProcess {
-  static readonly #stores = new WeakMap<object, InThisProcess>()
-  static readonly #MAX = 10_000
-
-  readonly #destroyed = new Map<string, number>()
-  readonly #replaced = new Set<string>()
-  readonly #touching = new Map<string, PromiseLike<void>>()
-  destroyedCount = 0
-
-  static of(store: object): InThisProcess {
-    let known = this.#stores.get(store)
-    if (!known) this.#stores.set(store, (known = new InThisProcess()))
-    return known
-  }
-
-  destroyed(id: string): void {
-    this.#destroyed.delete(id)
-    this.#destroyed.set(id, ++this.destroyedCount)
-    if (this.#destroyed.size > InThisProcess.#MAX) this.#destroyed.delete(this.#destroyed.keys().next().value as string)
-  }
-
-  wasDestroyed(id: string, since: number): boolean {
-    return (this.#destroyed.get(id) ?? 0) > since
-  }
-
-  replaced(id: string): void {
-    this.#replaced.add(id)
-    if (this.#replaced.size > InThisProcess.#MAX) this.#replaced.delete(this.#replaced.values().next().value as string)
-  }
-
-  wasReplaced(id: string): boolean {
-    return this.#replaced.has(id)
-  }
-
-  touching(id: string, touched: MaybePromise<void>): MaybePromise<void> {
-    if (!isPromise(touched)) return
-    this.#touching.set(id, touched)
-    const ended = (): void => {
-      if (this.#touching.get(id) === touched) this.#touching.delete(id)
-    }
-    touched.then(ended, ended)
-    return touched
-  }
-
-  afterTouch<T>(id: string, next: () => MaybePromise<T>): MaybePromise<T> {
-    const touched = this.#touching.get(id)
-    return touched ? touched.then(next, next) : next()
-  }
-}
-
-/** What a store gave as a session's data has to be an object with a cookie. */
 function checked(id: string, data: unknown): SessionData {
   const cookie = typeof data === 'object' && data !== null ? (data as { cookie?: unknown }).cookie : undefined
   if (typeof cookie === 'object' && cookie !== null) return data as SessionData

@@ -513,15 +513,16 @@ export class Visit implements SessionOwner {
 
   /** Whether another request of this process has destroyed the session meanwhile. */
   get isDestroyed(): boolean {
-    return this.#stored ? this.#access.isDestroyed(this.#storedId as string, this.#stored) : false
+    const stored = this.#stored
+    return stored ? stored.process.wasDestroyed(this.#storedId as string, stored.since) : false
   }
 
   /** Whether another request may have given the session a new ID meanwhile: one of this process has, or it was due. */
   get mayHaveGoneOn(): boolean {
     const { lifetimes } = this.settings
-    const access = this.#access
-    if (!this.#stored || !(access instanceof RecordAccess)) return false
-    if (access.isReplaced(this.#storedId as string)) return true
+    const stored = this.#stored
+    if (!stored) return false
+    if (stored.process.wasReplaced(this.#storedId as string, stored.since)) return true
     return lifetimes !== undefined && this.#notes !== undefined && isRenewalDue(this.#notes, lifetimes, Date.now())
   }
 
