@@ -13,7 +13,7 @@ const VISITORS = 24
 const RESTART_EVERY = 15_000
 const folder = mkdtempSync(path.join(tmpdir(), 'sessile-soak-'))
 const agent = new Agent({ keepAlive: true, maxSockets: 64 })
-const counts = { requests: 0, aborted: 0, unavailable: 0, restarts: 0, writes: 0 }
+const counts = { requests: 0, renewals: 0, aborted: 0, unavailable: 0, restarts: 0, writes: 0 }
 const failures = []
 const REDIS_PORT = await new Promise((resolve) => {
   const server = createServer().listen(0, '127.0.0.1', () => {
@@ -65,7 +65,10 @@ function visit(port, route, jar, { abort = false } = {}) {
       { host: '127.0.0.1', port, path: route, agent, headers: jar.cookie ? { cookie: jar.cookie } : {} },
       (res) => {
         const set = res.headers['set-cookie']?.[0]?.split(';')[0]
-        if (set) jar.cookie = set
+        if (set) {
+          if (jar.cookie && set !== jar.cookie && !route.startsWith('/login')) counts.renewals++
+          jar.cookie = set
+        }
         let body = ''
         res.on('data', (chunk) => (body += chunk))
         res.on('end', () => resolve({ status: res.statusCode, body: body.trim() ? safely(body) : undefined }))
@@ -136,7 +139,8 @@ async function visitor(number, servers) {
       } else if (dice < 0.75) {
         const write = async (key) => (await ask(`/parallel/${key}`)).status === 200 && keys.push(key)
         await Promise.all([1, 2, 3].map((number) => write(`key-${step}-${number}`)))
-      } else if (dice < 0.85) await ask('/stream')
+      } else if (dice < 0.82) await ask('/stream')
+      else if (dice < 0.85) await ask('/renew')
       else if (dice < 0.92) {
         const route = ['/read', '/write', '/stream'][step % 3]
         await ask(route, { abort: true })
@@ -196,7 +200,7 @@ samples.push(await heaps(servers))
 
 const [first, last] = [samples[0], samples.at(-1)]
 console.log(
-  `${counts.requests} requests, ${counts.writes} acknowledged writes, ${counts.aborted} aborted, ${counts.restarts} restarts of Redis, ${counts.unavailable} answers 503 around them`,
+  `${counts.requests} requests, ${counts.writes} acknowledged writes, ${counts.aborted} aborted, ${counts.renewals} new IDs, ${counts.restarts} restarts of Redis, ${counts.unavailable} answers 503 around them`,
 )
 console.log(`heap of a process after a collection: ${first.toFixed(1)} MB at first, ${last.toFixed(1)} MB at the end`)
 if (last > first * 1.3 + 3) failures.push('memory has grown')

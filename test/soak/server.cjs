@@ -16,6 +16,8 @@ async function main() {
     cookie: { maxAge: 600_000 },
     timeout: 1000,
     onSaveError: 'error',
+    // So short that parallel requests meet one all the time.
+    renewalTimeout: 300,
     hints: false,
   })
   const app = express()
@@ -38,6 +40,10 @@ async function main() {
   })
   app.get('/parallel/:key', (req, res) => {
     req.session[req.params.key] = true
+    res.json({ owner: req.session.owner })
+  })
+  app.get('/renew', async (req, res) => {
+    await sessions.renew(req)
     res.json({ owner: req.session.owner })
   })
   app.get('/stream', (req, res) => {
