@@ -1,4 +1,5 @@
 // One of the processes of the soak run: node server.cjs <port of Redis>
+const { setTimeout } = require('node:timers/promises')
 const express = require('express')
 const { createClient } = require('redis')
 const session = require('../..')
@@ -38,9 +39,12 @@ async function main() {
     })
     res.json({ owner: req.session.owner, writes: req.session.writes })
   })
-  app.get('/parallel/:key', (req, res) => {
+  app.get('/parallel/:key', async (req, res) => {
+    const { owner } = req.session
+    // Long enough for another request to give the session a new ID meanwhile.
+    await setTimeout(Math.random() * 20)
     req.session[req.params.key] = true
-    res.json({ owner: req.session.owner })
+    res.json({ owner })
   })
   app.get('/renew', async (req, res) => {
     await sessions.renew(req)
