@@ -164,6 +164,9 @@ const a =
 
 const aBoolean = a('true or false', (value) => typeof value === 'boolean')
 const aFunction = a('a function', (value) => typeof value === 'function')
+/** Node takes longer timers for ones of 1 ms: what is to wait for longer, waits for ever. */
+const LONGEST_TIMER = 2 ** 31 - 1
+
 const milliseconds = a('a number of ms, not below 0', (value) => typeof value === 'number' && value >= 0)
 const aString = a('a string that is not empty', (value) => typeof value === 'string' && value !== '')
 const oneOf = (...choices: unknown[]): Check =>
@@ -270,7 +273,7 @@ export function resolveOptions(given: SessionOptions | Secret | undefined): Reso
     onInvalidRecord: options.onInvalidRecord ?? 'error',
     conflict: options.conflict ?? 'merge',
     touchAfter: options.touchAfter ?? 0,
-    timeout: options.timeout ?? 0,
+    timeout: (options.timeout ?? 0) > LONGEST_TIMER ? 0 : (options.timeout ?? 0),
     idleTimeout: options.idleTimeout ?? 0,
     absoluteTimeout: options.absoluteTimeout ?? 0,
     renewalTimeout: options.renewalTimeout ?? 0,

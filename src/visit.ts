@@ -6,7 +6,7 @@ import { dataOf, maxAgeIn, serializeData, wholeText } from './changes'
 import { Cookie, notesOf, restoreCookie, setNotes, settingsOf, storedNotes, type SessionNotes } from './cookie'
 import type { PresentedId } from './cookie-header'
 import type { Situation } from './decide'
-import type { SessionError } from './errors'
+import { SessionError } from './errors'
 import { isRenewalDue, noteVisit, openId, timeoutOf } from './lifetimes'
 import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
 import type { Settings } from './middleware'
@@ -378,7 +378,7 @@ export class Visit implements SessionOwner {
    * it; of several that renew at the same time one wins, and the others follow it.
    */
   async renew(): Promise<void> {
-    const session = this.req[this.settings.property] as LiveSession
+    const session = this.#present()
     if (await this.#rename()) await this.save(session)
   }
 
@@ -423,7 +423,7 @@ export class Visit implements SessionOwner {
     await this.#waitForSave()
     const { property } = this.settings
     const access = this.#access
-    const session = this.req[property] as LiveSession
+    const session = this.#present()
     const { id } = session
     const from = this.#storedOf(session)
     if (!from || !(access instanceof RecordAccess)) {
@@ -462,6 +462,16 @@ export class Visit implements SessionOwner {
       setNotes(session.cookie, notes)
       if (this.req[this.settings.property] === session) this.#notes = notes
     })
+  }
+
+  /** @throws SessionError when the application has destroyed or unset the session */
+  #present(): LiveSession {
+    const session = this.req[this.settings.property]
+    if (session) return session as LiveSession
+    throw new SessionError(
+      'ERR_SESSION_MISSING',
+      'this request has no session any more: it was destroyed or unset. To go on with a new one, use req.session.regenerate()',
+    )
   }
 
   async #waitForSave(): Promise<void> {

@@ -77,3 +77,23 @@ test('who is given no message is given no session for that, and who has one writ
   await agent.get('/').expect([])
   expect(writes).toBe(0)
 })
+
+test('after destroy there is nothing for a message to go into, which is said; after regenerate there is', async () => {
+  const sessions = session('a secret that is long enough for these tests')
+  const app = express()
+  app.use(sessions)
+  app.get('/logout/:how', async (req, res) => {
+    await (req.params.how === 'destroy' ? req.session.destroy() : req.session.regenerate())
+    expect(await sessions.flash(req).take('info')).toEqual([])
+    await sessions.flash(req).add('info', 'You are logged out')
+    res.send('out')
+  })
+  app.get('/take', async (req, res) => void res.json(await sessions.flash(req).take('info')))
+  app.use(((error: Error & { code?: string }, _req, res, _next) => {
+    void res.status(500).send(`${error.code}: ${error.message}`)
+  }) as express.ErrorRequestHandler)
+  const agent = request.agent(app)
+  await agent.get('/logout/destroy').expect(500, /^ERR_SESSION_MISSING: .*req\.session\.regenerate\(\)/)
+  await agent.get('/logout/regenerate').expect(200)
+  expect((await agent.get('/take')).body).toEqual(['You are logged out'])
+})

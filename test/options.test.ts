@@ -236,6 +236,24 @@ describe('the small things', () => {
     vi.useRealTimers()
   })
 
+  test('timeout: Infinity is none, as is what no timer of Node can wait for', async () => {
+    class Slow extends session.MemoryStore {
+      override get(...[id, callback]: Parameters<session.MemoryStore['get']>): never {
+        return void setTimeout(() => super.get(id, callback), 50) as never
+      }
+    }
+    for (const timeout of [Infinity, 2 ** 31]) {
+      const app = express().use(session({ ...plain, store: new Slow(), timeout }))
+      app.get('/', (req, res) => {
+        Object.assign(req.session, { user: 'ada' })
+        res.send('in')
+      })
+      const agent = request.agent(app)
+      await agent.get('/').expect(200)
+      await agent.get('/').expect(200)
+    }
+  })
+
   test('timeout and onLoadError: a store that does not answer costs a request no more than that', async () => {
     class Silent extends session.MemoryStore {
       override get(): never {
