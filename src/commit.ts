@@ -6,7 +6,7 @@ import { serializeData } from './changes'
 import { writeSessionCookie, type Signer } from './cookie-header'
 import { decide, type Decision } from './decide'
 import { warnOnce, type SessionError } from './errors'
-import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
+import { isPromise, type MaybePromise } from './maybe-promise'
 import { isSecure } from './request'
 import type { EndOfResponse } from './response-end'
 import { savesItself, type Session } from './session'
@@ -53,7 +53,8 @@ export class Commit implements EndOfResponse {
       if (visit.isDestroyed) return
       // Headers that go before the commit cannot wait for what it may find; a cookie for the old ID would do harm.
       if (!this.#decision && visit.mayHaveGoneOn) return
-      const decision = this.#decision ?? this.#decide(session as LiveSession)
+      // A commit that was waited for may have found that the session goes on under another ID.
+      const decision = (!visit.hasMoved && this.#decision) || this.#decide(session as LiveSession)
       if (!decision.setCookie) return
       this.#cookieDue = true
       debug('cookie: %s', decision.reason)
@@ -126,9 +127,26 @@ export class Commit implements EndOfResponse {
     const live = session as LiveSession
     const text = session ? serializeData(live, visit.settings.serializer) : ''
     if (!session || !visit.mayHaveGoneOn) return this.#conclude(live, text, headersGone)
-    return afterwards(visit.catchUp(live), () =>
-      this.#conclude(live, serializeData(live, visit.settings.serializer), headersGone),
-    )
+    // What is saved finds by itself where the session went.
+    if (this.#decide(live, text).action === 'save') return this.#conclude(live, text, headersGone)
+    return headersGone ? undefined : this.#catchUp(live)
+  }
+
+  /** The session is to be renewed, and its cookie perhaps: where it has gone on. No answer fails for that. */
+  #catchUp(session: LiveSession): MaybePromise<void> {
+    const { settings } = this.#visit
+    const conclude = (): MaybePromise<void> =>
+      this.#conclude(session, serializeData(session, settings.serializer), false)
+    const giveUp = (error: unknown): void => {
+      this.#failed = true
+      this.report(error)
+    }
+    try {
+      const caughtUp = this.#visit.catchUp(session)
+      return isPromise(caughtUp) ? caughtUp.then(conclude, giveUp) : conclude()
+    } catch (error) {
+      giveUp(error)
+    }
   }
 
   #conclude(session: LiveSession, text: string, headersGone: boolean): MaybePromise<void> {

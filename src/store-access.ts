@@ -105,6 +105,11 @@ export interface Moved {
   readonly movedAt: number
 }
 
+/** A rename that another request was faster with, and the state of the store that was brought into the session by then. */
+export interface Overtaken extends Moved {
+  readonly known: Stored
+}
+
 function movedIn(notes: SessionNotes | undefined): Moved | undefined {
   return notes?.movedTo === undefined ? undefined : { movedTo: notes.movedTo, movedAt: notes.movedAt ?? 0 }
 }
@@ -223,7 +228,7 @@ export class RecordAccess implements StoreAccess {
    * meanwhile comes along. Of several that do this at the same time one wins, and the others learn where the session is
    * now; `null` when it is gone.
    */
-  async rename(oldId: string, renamed: Session, from: Stored): Promise<Saved | Moved | null> {
+  async rename(oldId: string, renamed: Session, from: Stored): Promise<Saved | Overtaken | null> {
     const { serializer } = this.#store
     let known = from
     let saved = await this.save(renamed, serializeData(renamed, serializer), null)
@@ -233,7 +238,7 @@ export class RecordAccess implements StoreAccess {
       if (!theirs || moved || tries === MAX_TRIES) {
         await this.destroy(renamed.id, saved.stored)
         if (theirs && !moved) throw conflict(oldId)
-        return moved ?? null
+        return moved ? { ...moved, known } : null
       }
       this.merge(renamed, known, theirs)
       saved = await this.save(renamed, serializeData(renamed, serializer), saved.stored)

@@ -378,8 +378,8 @@ export class Visit implements SessionOwner {
    * it; of several that renew at the same time one wins, and the others follow it.
    */
   async renew(): Promise<void> {
-    const session = this.#present()
-    if (await this.#rename()) await this.save(session)
+    this.#present()
+    if (await this.#rename()) await this.save(this.#present())
   }
 
   /** Answers where the session went when another request was faster; this one's changes are still to be saved there. */
@@ -402,7 +402,12 @@ export class Visit implements SessionOwner {
       const isOurs = saved !== null && !('movedTo' in saved)
       if (user !== undefined) await users?.unlink(user, isOurs ? oldId : id)
       if (!saved) return void (await this.#beginNew())
-      if (!isOurs) return saved
+      if (!isOurs) {
+        goOnAs(renewed, oldId)
+        this.req[property] = renewed
+        this.#stored = saved.known
+        return saved
+      }
       this.#stored = saved.stored
       this.#storedId = id
       this.#saved = new Snapshot(renewed, wholeText(saved.dataText))
@@ -519,6 +524,11 @@ export class Visit implements SessionOwner {
   /** The cookie of a session that was destroyed, where the client has it. */
   get removedCookie(): Cookie | undefined {
     return this.#destroyed && this.presented ? (this.#removed ?? new Cookie(this.cookieOptions)) : undefined
+  }
+
+  /** Whether the client has to learn that its session goes on under another ID. */
+  get hasMoved(): boolean {
+    return this.#moved
   }
 
   /** Whether another request of this process has destroyed the session meanwhile. */
