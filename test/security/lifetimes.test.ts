@@ -1,25 +1,12 @@
-import { randomBytes } from 'node:crypto'
 import { EventEmitter, once } from 'node:events'
-import { rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
 import express from 'express'
-import Database from 'libsql'
-import mysql from 'mysql2/promise'
-import pg from 'pg'
-import { createClient } from 'redis'
 import request from 'supertest'
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
-import session, { MemoryStore, type RecordStore, type SessionOptions } from '../../src'
-import { MysqlStore } from '../../src/stores/mysql'
-import { PostgresStore } from '../../src/stores/postgres'
-import { RedisStore } from '../../src/stores/redis'
-import { SqliteStore } from '../../src/stores/sqlite'
-import { describeWith } from '../support/servers'
+import { afterEach, expect, test, vi } from 'vitest'
+import session, { type SessionOptions } from '../../src'
+import { onEachStore, type OpenStore } from '../support/each-store'
 
 const secret = 'a secret that is long enough for these tests'
 const MINUTE = 60_000
-const unique = (): string => 'l' + randomBytes(6).toString('hex')
 
 /** Only the clock of the app is moved: the network goes on, and the servers of the stores have clocks of their own. */
 const moveClock = (ms: number): void => void vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + ms })
@@ -61,7 +48,7 @@ interface Seen {
   id: string
 }
 
-function lifetimesOn(open: () => RecordStore): void {
+function lifetimesOn(open: OpenStore): void {
   let close: (() => void) | undefined
   afterEach(() => close?.())
 
@@ -176,63 +163,4 @@ function lifetimesOn(open: () => RecordStore): void {
   })
 }
 
-describe('MemoryStore', () => lifetimesOn(() => new MemoryStore()))
-
-describe('SqliteStore', () => {
-  const files: string[] = []
-  const databases: { close(): void }[] = []
-  afterAll(() => {
-    for (const database of databases) database.close()
-    for (const file of files) for (const end of ['', '-wal', '-shm']) rmSync(file + end, { force: true })
-  })
-  lifetimesOn(() => {
-    const file = path.join(tmpdir(), `${unique()}.db`)
-    const database = new Database(file)
-    files.push(file)
-    databases.push(database)
-    return new SqliteStore({ database, pruneInterval: 0 })
-  })
-})
-
-describeWith('redis', 'RedisStore', () => {
-  const client = createClient()
-  const stores: RedisStore[] = []
-  beforeAll(async () => void (await client.connect()))
-  afterAll(async () => {
-    for (const store of stores) await store.clear()
-    client.destroy()
-  })
-  lifetimesOn(() => {
-    const store = new RedisStore({ client, prefix: `${unique()}:` })
-    stores.push(store)
-    return store
-  })
-})
-
-describeWith('postgres', 'PostgresStore', () => {
-  const pool = new pg.Pool({ host: '127.0.0.1', user: 'postgres', database: 'test' })
-  const tables: string[] = []
-  afterAll(async () => {
-    for (const table of tables) await pool.query(`DROP TABLE IF EXISTS ${table}`)
-    await pool.end()
-  })
-  lifetimesOn(() => {
-    const tableName = unique()
-    tables.push(tableName)
-    return new PostgresStore({ pool, tableName, createTableIfMissing: true, pruneSessionInterval: false })
-  })
-})
-
-describeWith('mysql', 'MysqlStore', () => {
-  const pool = mysql.createPool({ host: '127.0.0.1', user: 'root', database: 'test' })
-  const tables: string[] = []
-  afterAll(async () => {
-    for (const table of tables) await pool.query(`DROP TABLE IF EXISTS ${table}`)
-    await pool.end()
-  })
-  lifetimesOn(() => {
-    const tableName = unique()
-    tables.push(tableName)
-    return new MysqlStore({ pool, schema: { tableName }, clearExpired: false })
-  })
-})
+onEachStore(lifetimesOn)

@@ -4,6 +4,7 @@ import express from 'express'
 import request from 'supertest'
 import { afterEach, describe, expect, test } from 'vitest'
 import session from '../../src'
+import { newPlace, onEachStore } from '../support/each-store'
 
 // Visitors whose requests overlap at random, with everything on that gives sessions new IDs and ends them: what was
 // acknowledged is there, once, until the logout, and nothing is after it.
@@ -64,7 +65,7 @@ afterEach(() => {
   for (const server of servers.splice(0)) server.close()
 })
 
-function startProcess(memory: session.MemoryStore, options: session.SessionOptions) {
+function startProcess(store: session.RecordStore, options: session.SessionOptions) {
   const sessions = session({
     secret: 'a secret that is long enough for these tests',
     resave: false,
@@ -72,7 +73,7 @@ function startProcess(memory: session.MemoryStore, options: session.SessionOptio
     hints: false,
     rolling: true,
     cookie: { maxAge: 3_600_000 },
-    store: new FarStore(memory),
+    store,
     user: (data) => (data as unknown as Data).owner,
     onSaveError: 'error',
     ...options,
@@ -189,24 +190,43 @@ async function live(owner: string, anyProcess: () => Process, renews: boolean, g
 const NEVER_MIND = 10_000
 const SHORT = 400
 
-describe.each<[string, number, session.SessionOptions & { renewalGrace: number }]>([
-  ['one process renews', 1, { renewalGrace: NEVER_MIND }],
-  ['one process, timeouts', 1, { renewalGrace: SHORT, renewalTimeout: 60, idleTimeout: 60_000 }],
-  ['one process, all of it', 1, { renewalGrace: NEVER_MIND, renewalTimeout: 60, hashIds: true, encryption: KEY }],
-  ['two processes, timeouts', 2, { renewalGrace: SHORT, renewalTimeout: 60 }],
-  ['two processes, all of it', 2, { renewalGrace: NEVER_MIND, renewalTimeout: 60, hashIds: true, encryption: KEY }],
-])('many requests at once: %s', (name, count, options) => {
-  test('what was acknowledged is there, once, until the end, and nothing is after it', async () => {
-    const memory = new session.MemoryStore()
-    const processes = Array.from({ length: count }, () => startProcess(memory, options))
-    const anyProcess = (): Process => processes[Math.floor(Math.random() * count)] as Process
-    const { renewalGrace } = options
-    const visitor = async (_: unknown, n: number): Promise<void> => {
-      for (let life = 0; life < LIVES; life++) {
-        const renews = renewalGrace === NEVER_MIND
-        await live(`${name} ${n}-${life}`, anyProcess, renews, renewalGrace === SHORT ? SHORT + 50 : 0)
-      }
+type Options = session.SessionOptions & { renewalGrace: number }
+const TIMEOUTS: Options = { renewalGrace: SHORT, renewalTimeout: 60, idleTimeout: 60_000 }
+const ALL: Options = { renewalGrace: NEVER_MIND, renewalTimeout: 60, hashIds: true, encryption: KEY }
+
+async function visitorsOf(stores: session.RecordStore[], options: Options): Promise<void> {
+  const processes = stores.map((store) => startProcess(store, options))
+  const anyProcess = (): Process => processes[Math.floor(Math.random() * processes.length)] as Process
+  const { renewalGrace } = options
+  const visitor = async (_: unknown, n: number): Promise<void> => {
+    for (let life = 0; life < LIVES; life++) {
+      await live(`${n}-${life}`, anyProcess, renewalGrace === NEVER_MIND, renewalGrace === SHORT ? SHORT + 50 : 0)
     }
-    await Promise.all(Array.from({ length: VISITORS }, visitor))
+  }
+  await Promise.all(Array.from({ length: VISITORS }, visitor))
+}
+
+describe('of many requests at once, what was acknowledged is there, once, until the end, and nothing is after it', () => {
+  describe.each<[string, number, Options]>([
+    ['one process renews', 1, { renewalGrace: NEVER_MIND }],
+    ['one process, timeouts', 1, TIMEOUTS],
+    ['one process, all of it', 1, ALL],
+    ['two processes, timeouts', 2, TIMEOUTS],
+    ['two processes, all of it', 2, ALL],
+  ])('on a far store', (name, count, options) => {
+    test(name, async () => {
+      const memory = new session.MemoryStore()
+      await visitorsOf(
+        Array.from({ length: count }, () => new FarStore(memory)),
+        options,
+      )
+    })
+  })
+
+  onEachStore((open) => {
+    test('two processes, all of it', async () => {
+      const place = newPlace()
+      await visitorsOf([open(place), open(place)], ALL)
+    })
   })
 })
