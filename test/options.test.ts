@@ -239,7 +239,7 @@ describe('the small things', () => {
   test('timeout: Infinity is none, as is what no timer of Node can wait for', async () => {
     class Slow extends session.MemoryStore {
       override get(...[id, callback]: Parameters<session.MemoryStore['get']>): never {
-        return void setTimeout(() => super.get(id, callback), 50) as never
+        return void setTimeout(() => void super.get(id, callback), 50) as never
       }
     }
     for (const timeout of [Infinity, 2 ** 31]) {
