@@ -180,24 +180,32 @@ export class UserSessions {
     return ended
   }
 
-  /** What goes on under another ID just then is among the keys that are new at the next look. */
+  /**
+   * A session that goes on under another ID just then is among the keys that are new at the next look; or it is in the
+   * index and not yet stored, but is when its old ID is gone.
+   */
   async endAllBut(user: string, keptId: string | undefined): Promise<number> {
     const seen = new Set(keptId === undefined ? [] : [this.#keyOf(keptId)])
+    const missing: string[] = []
     let ended = 0
     for (;;) {
       const keys = (await this.#store.linked(user)).filter((key) => !seen.has(key))
-      if (keys.length === 0) return ended
+      if (keys.length === 0) break
       for (const key of keys) {
         seen.add(key)
         if (await this.#end(user, key)) ended++
+        else missing.push(key)
       }
     }
+    for (const key of missing) if (await this.#end(user, key)) ended++
+    return ended
   }
 
+  /** What is not there stays in the index: it may be about to be stored. If it is not, it leaves when the store prunes. */
   async #end(user: string, key: string): Promise<boolean> {
     const store = this.#store
     const ended = await (store.removeKey ? store.removeKey(key) : store.remove(key))
-    await (store.unlinkKey ? store.unlinkKey(user, key) : store.unlink(user, key))
+    if (ended) await (store.unlinkKey ? store.unlinkKey(user, key) : store.unlink(user, key))
     return ended
   }
 

@@ -2,6 +2,7 @@ import express from 'express'
 import request from 'supertest'
 import { describe, expect, test, vi, afterEach } from 'vitest'
 import session from '../../src'
+import { gate } from '../support/app'
 
 const secret = 'a secret that is long enough for these tests'
 const MINUTE = 60_000
@@ -300,6 +301,60 @@ describe('a user’s session that goes on under another ID', () => {
       expect(await sessions.users.list('ada')).toEqual([])
     })
   }
+
+  test('is ended by endAll, even if it is in the index and not yet stored', async () => {
+    const store = new session.MemoryStore()
+    const { linked, remove, write } = store
+    let ids = 0
+    const { app, sessions } = shop({ store, user, genid: () => `id ${++ids}` })
+    const agent = request.agent(app)
+    const { text: old } = await agent.get('/login')
+    const stored = gate()
+    const reached = gate()
+    Object.assign(store, {
+      // The new ID is stored only when the old one is about to be removed.
+      async write(this: typeof store, ...args: Parameters<typeof write>) {
+        if (args[3] === 'absent') {
+          reached.open()
+          await stored.opened
+        }
+        return write.apply(this, args)
+      },
+      async remove(this: typeof store, id: string) {
+        if (id === old) {
+          stored.open()
+          await renewal
+        }
+        return remove.call(this, id)
+      },
+      linked(this: typeof store, name: string) {
+        return linked.call(this, name).reverse()
+      },
+    })
+    const renewal = agent.get('/renew').then((res) => expect(res.status).toBe(200))
+    await reached.opened
+    await sessions.users.endAll('ada')
+    expect((await agent.get('/me')).body).toMatchObject({ user: null })
+    expect(await store.length()).toBe(0)
+  })
+
+  test('stays in the index, if it is stored after all were ended', async () => {
+    const store = new session.MemoryStore()
+    const write = store.write.bind(store)
+    let endAll: Promise<number> | undefined
+    const { app, sessions } = shop({ store, user })
+    store.write = (async (...args: Parameters<typeof write>) => {
+      await (endAll ??= sessions.users.endAll('ada'))
+      return write(...args)
+    }) as never
+    const agent = request.agent(app)
+    await agent.get('/login')
+    expect(await endAll).toBe(0)
+    expect((await agent.get('/me')).body).toMatchObject({ user: 'ada' })
+    expect(await sessions.users.list('ada')).toHaveLength(1)
+    expect(await sessions.users.endAll('ada')).toBe(1)
+    expect((await agent.get('/me')).body).toMatchObject({ user: null })
+  })
 
   test('is no new one, that could be refused', async () => {
     const store = new session.MemoryStore()
