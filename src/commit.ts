@@ -258,14 +258,20 @@ export class Commit implements EndOfResponse {
     this.#next(error)
   }
 
+  /** Express ends the connection of a response that has begun and gets an error, so what is under way goes first. */
   report(error: unknown): void {
     const { req, settings } = this.#visit
-    if (isFinished(this.#res)) settings.events.emit('storeError', { error, id: String(req[settings.idProperty]) })
-    else setImmediate(this.#next, error)
+    const res: ServerResponse & { stream?: { closed: boolean } } = this.#res
+    // HTTP/2 responses lack `writableFinished`.
+    const isFinished: boolean | undefined = res.writableFinished ?? res.stream?.closed
+    if (isFinished) return settings.events.emit('storeError', { error, id: String(req[settings.idProperty]) })
+    if (isFinished === undefined) return void setImmediate(this.#next, error)
+    const tell = (): void => {
+      res.off('finish', tell)
+      res.off('close', tell)
+      setImmediate(this.#next, error)
+    }
+    res.once('finish', tell)
+    res.once('close', tell)
   }
-}
-
-/** HTTP/2 responses lack `writableFinished`. */
-function isFinished({ writableFinished, stream }: ServerResponse & { stream?: { closed: boolean } }): boolean {
-  return writableFinished || stream?.closed === true
 }

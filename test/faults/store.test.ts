@@ -1,12 +1,14 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
+import express from 'express'
+import request from 'supertest'
 import { afterEach, expect, vi } from 'vitest'
 import type { SessionData } from '../../src'
 import { SECRET, settled, type SessionFactory } from '../support/app'
 import { Exchange, exchange } from '../support/exchange'
 import { setCookies, signedCookie } from '../support/set-cookie'
-import { appWith, appOf, classicStore, fault, inProcess, OPTIONS, record } from './fault'
+import { appWith, appOf, classicStore, fault, inProcess, OPTIONS, record, type AnySession } from './fault'
 
 afterEach(() => {
   vi.useRealTimers()
@@ -203,3 +205,23 @@ async function answerOf(app: unknown, headers = {}): Promise<string> {
   await settled()
   return one.res.writableFinished ? `${one.received.status} ${one.received.body}` : 'hangs'
 }
+
+fault(23, 'an answer is cut off when the expiry of its session cannot be renewed', {
+  async scenario(session) {
+    const store = classicStore(session, new Map([['id', record({ user: 'ada' })]]))
+    Object.assign(store, {
+      touch: (_id: string, _data: unknown, callback: (error: Error) => void) => callback(new Error('out of order')),
+    })
+    const app = express()
+    app.set('env', 'test')
+    app.use(session({ ...OPTIONS, store }))
+    app.get('/', (req, res) => void res.send(`${(req.session as AnySession).user}${'!'.repeat(20_000_000)}`))
+    const answer: Promise<{ text: string }> = request(app)
+      .get('/')
+      .set('Cookie', signedCookie('id', SECRET))
+      .then((res) => res)
+    return answer.then(({ text }) => text.length, String)
+  },
+  original: 'Error: aborted',
+  sessile: 20_000_003,
+})
