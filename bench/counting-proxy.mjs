@@ -37,7 +37,10 @@ export async function countingProxy(port, host, commandsOf) {
   }
 }
 
-/** Redis: each command is an array of bulk strings; its name is the first. */
+/**
+ * Redis: each command is an array of bulk strings; its name is the first. The script that writes over a version removes when
+ * its last argument, the lifetime, is 0.
+ */
 export function redisCommands(bytes) {
   const found = []
   let at = 0
@@ -58,13 +61,15 @@ function redisCommandAt(bytes, start) {
   if (!head) return undefined
   let at = head.end
   let name
+  let last
   for (let argument = 0; argument < head.number; argument++) {
     const length = line(at)
     if (!length || length.end + length.number + 2 > bytes.length) return undefined
-    name ??= bytes.toString('latin1', length.end, length.end + length.number).toUpperCase()
+    last = bytes.toString('latin1', length.end, length.end + length.number)
+    name ??= last.toUpperCase()
     at = length.end + length.number + 2
   }
-  return { name, end: at }
+  return { name: name === 'EVALSHA' && last === '0' ? 'EVALSHA to remove' : name, end: at }
 }
 
 /** PostgreSQL: a simple query (Q), or the statement that was parsed (P) and is run by the messages after it. */
