@@ -178,7 +178,7 @@ export class Commit implements EndOfResponse {
   /** A new session whose cookie did not go out with the headers would be stored for nobody. */
   #isUnreachable(session: LiveSession): boolean {
     const { presented, req } = this.#visit
-    if (this.#cookieDue || presented?.id === session.id) return false
+    if (this.#cookieDue || presented?.id === session.id || this.#visit.hasMoved) return false
     warnOnce(
       'SESSION_CHANGED_TOO_LATE',
       `A new session was first changed after the response had begun, when no cookie could be sent any more; it is not ` +

@@ -77,7 +77,7 @@ function shop(options: session.SessionOptions, slow: Handler = () => undefined) 
       gate.arrived()
     })
     await slow(req, sessions)
-    res.send('slow')
+    res.end('slow')
   })
   app.get('/me', async (req, res) => {
     const { cookie: _, ...data } = req.session as unknown as Data
@@ -121,6 +121,22 @@ const CHANGES: { [name: string]: [Handler, Data] } = {
       dataOf(req)['slow'] = 1
       await session.save()
       Object.assign(session, { slower: 2 })
+    },
+    { slow: 1, slower: 2 },
+  ],
+  'answers piece by piece, and changes it': [
+    (req) => {
+      req.res?.write('one, ')
+      dataOf(req)['slow'] = true
+    },
+    { slow: true },
+  ],
+  'answers piece by piece, saves it and changes it again': [
+    async (req) => {
+      req.res?.write('one, ')
+      dataOf(req)['slow'] = 1
+      await req.session.save()
+      dataOf(req)['slower'] = 2
     },
     { slow: 1, slower: 2 },
   ],
