@@ -52,7 +52,8 @@ export class Visit implements SessionOwner {
   #userNoted = false
   #destroyed = false
   #removed: Cookie | undefined
-  #makesNew = true
+  /** Without one no new session is made and no new ID given: no cookie could be set for it. */
+  #hasResponse = true
   #begun = false
 
   constructor(
@@ -107,7 +108,8 @@ export class Visit implements SessionOwner {
     this.#enter(id, { ...stored, data })
     this.#notes = notes
     this.#notesDue = noteVisit(notes, lifetimes, now)
-    if (isRenewalDue(notes, lifetimes, now)) return this.#rename().then((moved) => moved && this.#follow(id, moved))
+    if (this.#hasResponse && isRenewalDue(notes, lifetimes, now))
+      return this.#rename().then((moved) => moved && this.#follow(id, moved))
   }
 
   #enter(id: string, stored: Stored): void {
@@ -156,7 +158,7 @@ export class Visit implements SessionOwner {
   /** An ID is made when somebody asks for it; one from the application's `genid` at once, as that may look at the request. */
   #beginNew(): MaybePromise<void> {
     this.#stored = null
-    if (!this.#makesNew) return
+    if (!this.#hasResponse) return
     this.#begun = true
     if (this.settings.genid) {
       return afterwards(this.generate(), (created) => {
@@ -268,7 +270,7 @@ export class Visit implements SessionOwner {
   /** Loads the session presented without ever making a new one; false when there is none. */
   async enter(): Promise<boolean> {
     if (!this.presented) return false
-    this.#makesNew = false
+    this.#hasResponse = false
     await this.begin()
     return this.#stored !== null
   }

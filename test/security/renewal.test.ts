@@ -234,6 +234,28 @@ describe.each(Object.entries(STORES))(
   },
 )
 
+describe('a new ID is due, and there is no response that could bring it to the browser', () => {
+  for (const [name, use] of Object.entries<(sessions: session.Sessions, id: string, cookie: string) => unknown>({
+    'sessions.update with an ID': (sessions, id) =>
+      sessions.update(id, (data) => void Object.assign(data, { seen: 1 })),
+    'sessions.load of a WebSocket': async (sessions, _id, cookie) => {
+      const loaded = await sessions.load({ headers: { cookie }, url: '/socket' } as never)
+      await Object.assign(loaded as object as express.Request['session'], { seen: 1 }).save()
+    },
+  })) {
+    test(`${name} leaves the session its ID`, async () => {
+      const { sessions, get } = shop({ renewalTimeout: RENEWAL })
+      const login = await get('/login')
+      moveClock(RENEWAL + MINUTE)
+      await use(sessions, login.text, jar(login))
+      moveClock(5 * MINUTE)
+      const next = await get('/me', jar(login))
+      expect(next.body).toMatchObject({ user: 'ada', seen: 1 })
+      expect(jar(next), 'which the next request replaces').not.toBe('')
+    })
+  }
+})
+
 describe('an ID that the application kept leads to the session, whatever it is called now', () => {
   async function renewed() {
     const { sessions, get } = shop({ onStaleId: 'destroy' })
