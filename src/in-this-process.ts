@@ -1,7 +1,25 @@
 import { isPromise, type MaybePromise } from './maybe-promise'
 
-/** How many sessions are remembered. */
-const REMEMBERED = 10_000
+/** How many IDs a generation of what is remembered has. */
+const GENERATION = 5_000
+
+/** At which count something was last noted of an ID. Two generations bound it: to take out the oldest alone is slow. */
+class LastCounts {
+  #recent = new Map<string, number>()
+  #older = new Map<string, number>()
+
+  set(id: string, count: number): void {
+    if (this.#recent.size >= GENERATION) {
+      this.#older = this.#recent
+      this.#recent = new Map()
+    }
+    this.#recent.set(id, count)
+  }
+
+  get(id: string): number {
+    return this.#recent.get(id) ?? this.#older.get(id) ?? 0
+  }
+}
 
 /**
  * What this process knows of the sessions of a store: which were destroyed or given another ID lately, so that no request
@@ -14,8 +32,8 @@ export class InThisProcess {
 
   /** How many were destroyed or given another ID by now. */
   count = 0
-  readonly #destroyed = new Map<string, number>()
-  readonly #replaced = new Map<string, number>()
+  readonly #destroyed = new LastCounts()
+  readonly #replaced = new LastCounts()
   readonly #touching = new Map<string, PromiseLike<void>>()
 
   static of(store: object): InThisProcess {
@@ -25,19 +43,19 @@ export class InThisProcess {
   }
 
   destroyed(id: string): void {
-    remember(this.#destroyed, id, ++this.count)
+    this.#destroyed.set(id, ++this.count)
   }
 
   replaced(id: string): void {
-    remember(this.#replaced, id, ++this.count)
+    this.#replaced.set(id, ++this.count)
   }
 
   wasDestroyed(id: string, since: number): boolean {
-    return this.count !== since && (this.#destroyed.get(id) ?? 0) > since
+    return this.count !== since && this.#destroyed.get(id) > since
   }
 
   wasReplaced(id: string, since: number): boolean {
-    return this.count !== since && (this.#replaced.get(id) ?? 0) > since
+    return this.count !== since && this.#replaced.get(id) > since
   }
 
   touching(id: string, touched: MaybePromise<void>): MaybePromise<void> {
@@ -54,10 +72,4 @@ export class InThisProcess {
     const touched = this.#touching.get(id)
     return touched ? touched.then(next, next) : next()
   }
-}
-
-function remember(ids: Map<string, number>, id: string, count: number): void {
-  ids.delete(id)
-  ids.set(id, count)
-  if (ids.size > REMEMBERED) ids.delete(ids.keys().next().value as string)
 }
