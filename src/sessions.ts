@@ -32,7 +32,7 @@ export interface Sessions extends RequestHandler {
   destroy(id: string): Promise<void>
   /**
    * Gives the session of a request a new ID and keeps its data, as after a change of privileges. Requests under way
-   * may use the old ID for `renewalGrace` ms. `req.session` is a new object then.
+   * may use the old ID for `renewalGrace` ms; on a classic store it is dead at once. `req.session` is a new object then.
    */
   renew(req: IncomingMessage): Promise<void>
   /** Messages for the visitor's next request. */

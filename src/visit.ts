@@ -419,6 +419,12 @@ export class Visit implements SessionOwner {
     this.#moved = true
     this.req[idProperty] = id
     this.req[property] = renewed
+    if (from && !(access instanceof RecordAccess)) {
+      // The classic contract has no way to leave word.
+      await this.save(renewed)
+      await access.destroy(oldId)
+      events.emit('renewed', { id, oldId })
+    }
     return undefined
   }
 

@@ -4,6 +4,7 @@ import express from 'express'
 import request from 'supertest'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import session from '../../src'
+import { classicStore } from '../faults/fault'
 
 const secret = 'a secret that is long enough for these tests'
 const MINUTE = 60_000
@@ -254,6 +255,19 @@ describe('a new ID is due, and there is no response that could bring it to the b
       expect(jar(next), 'which the next request replaces').not.toBe('')
     })
   }
+})
+
+test('on a classic store the old ID is dead at once', async () => {
+  const store = classicStore(session as never)
+  const { sessions, get } = shop({ store: store as never })
+  const renewed: unknown[] = []
+  sessions.events.on('renewed', (event) => renewed.push(event))
+  const login = await get('/login')
+  const answer = await get('/renew', jar(login))
+  expect([...store.records.keys()]).toEqual([answer.text])
+  expect((await get('/me', jar(login))).body).not.toHaveProperty('user')
+  expect((await get('/me', jar(answer))).body).toMatchObject({ user: 'ada', renewed: true })
+  expect(renewed).toEqual([{ id: answer.text, oldId: login.text }])
 })
 
 describe('an ID that the application kept leads to the session, whatever it is called now', () => {
