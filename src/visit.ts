@@ -440,7 +440,8 @@ export class Visit implements SessionOwner {
     const { id } = session
     const from = this.#storedOf(session)
     if (!from || !(access instanceof RecordAccess)) {
-      if (from) await this.reload(session)
+      // What was changed here and is not stored yet counts for more than what others may have stored meanwhile.
+      if (from && this.isStoredAs(session, serializeData(session, this.settings.serializer))) await this.reload(session)
       await change(this.req[property] as LiveSession)
       return this.save(this.req[property] as LiveSession)
     }

@@ -3,6 +3,7 @@ import express from 'express'
 import request from 'supertest'
 import { expect, test } from 'vitest'
 import session from '../src'
+import { classicStore } from './faults/fault'
 
 function appWithFlash() {
   const sessions = session('a secret that is long enough for these tests')
@@ -76,6 +77,30 @@ test('who is given no message is given no session for that, and who has one writ
   sessions.events.on('saved', () => writes++)
   await agent.get('/').expect([])
   expect(writes).toBe(0)
+})
+
+test('on a classic store it leaves alone what the handler has changed and not saved yet', async () => {
+  const sessions = session({
+    secret: 'a secret that is long enough for these tests',
+    resave: false,
+    saveUninitialized: false,
+    store: classicStore(session as never),
+  })
+  const app = express()
+  app.use(sessions)
+  app.get('/set/:key', async (req, res) => {
+    Object.assign(req.session, { [req.params.key]: true })
+    await sessions.flash(req).add('info', req.params.key)
+    res.send('set')
+  })
+  app.get('/', async (req, res) => {
+    const { one, two } = req.session as { one?: true; two?: true }
+    res.json({ one, two, flash: await sessions.flash(req).take('info') })
+  })
+  const agent = request.agent(app)
+  await agent.get('/set/one')
+  await agent.get('/set/two')
+  expect((await agent.get('/')).body).toEqual({ one: true, two: true, flash: ['one', 'two'] })
 })
 
 test('after destroy there is nothing for a message to go into, which is said; after regenerate there is', async () => {

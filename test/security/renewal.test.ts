@@ -259,7 +259,7 @@ describe('a new ID is due, and there is no response that could bring it to the b
 
 test('on a classic store the old ID is dead at once', async () => {
   const store = classicStore(session as never)
-  const { sessions, get } = shop({ store: store as never })
+  const { sessions, get } = shop({ store: store })
   const renewed: unknown[] = []
   sessions.events.on('renewed', (event) => renewed.push(event))
   const login = await get('/login')
