@@ -97,10 +97,10 @@ describe('the packed library', () => {
     expect(names).toContain('LICENSE')
   })
 
-  test('stays small: at most 400 KB unpacked, and 70 KB of documentation', () => {
+  test('stays small: at most 410 KB unpacked, and 70 KB of documentation', () => {
     const bytes = (docs: boolean): number =>
       files.filter(({ path }) => path.startsWith('docs/') === docs).reduce((sum, { size }) => sum + size, 0)
-    expect(bytes(false)).toBeLessThan(400_000)
+    expect(bytes(false)).toBeLessThan(410_000)
     expect(bytes(true)).toBeLessThan(70_000)
   })
 
