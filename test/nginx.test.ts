@@ -29,8 +29,7 @@ describe.skipIf(!hasNginx)('behind nginx, with the configuration of the document
   })
 
   afterEach(async () => {
-    nginx.kill()
-    await once(nginx, 'exit')
+    if (nginx.kill()) await once(nginx, 'exit')
     for (const server of servers.splice(0)) server.close()
     vi.restoreAllMocks()
   })
@@ -51,6 +50,7 @@ describe.skipIf(!hasNginx)('behind nginx, with the configuration of the document
       `daemon off; pid ${folder}/nginx.pid; error_log ${folder}/error.log; events {} http { access_log off; ${text} }`,
     )
     nginx = spawn(NGINX, ['-p', folder, '-c', 'nginx.conf', '-e', path.join(folder, 'error.log')])
+    await once(nginx, 'spawn')
     await answers(own)
     return `https://127.0.0.1:${own}`
   }
