@@ -1,7 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import type { Request } from 'express'
 import createDebug = require('debug')
-import type session from './index'
 import { serializeData } from './changes'
 import { writeSessionCookie, type Signer } from './cookie-header'
 import { decide, type Decision } from './decide'
@@ -9,12 +8,10 @@ import { warnOnce, type SessionError } from './errors'
 import { isPromise, type MaybePromise } from './maybe-promise'
 import { isSecure } from './request'
 import type { EndOfResponse } from './response-end'
-import { savesItself, type Session } from './session'
+import { savesItself, type LiveSession } from './session'
 import { UNSEEN, type Visit } from './visit'
 
 const debug = createDebug('express-session')
-
-type LiveSession = Session & session.SessionData
 
 /** The end of a visit: what becomes of the session is decided, its cookie written, and the session committed. */
 export class Commit implements EndOfResponse {

@@ -56,8 +56,11 @@ export interface Session {
   regenerate(callback?: Callback): this | Promise<void>
 }
 
+/** A session with its data. */
+export type LiveSession = Session & SessionData
+
 export interface SessionConstructor {
-  new (req: SessionRequest, data?: object, owner?: SessionOwner, id?: string): Session & SessionData
+  new (req: SessionRequest, data?: object, owner?: SessionOwner, id?: string): LiveSession
   (this: object, req: SessionRequest, data?: object): void
   readonly prototype: Session
 }

@@ -1,13 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { Request } from 'express'
-import type session from './index'
 import { notesOf, setNotes, storedNotes, type SessionNotes } from './cookie'
 import { SessionError } from './errors'
 import type { ResolvedOptions } from './options'
 import type { RecordStore, SessionRecord } from './record-store'
 import type { KeyedStore } from './sealed-store'
-import type { Session } from './session'
+import type { LiveSession } from './session'
 
 /** One of a user's sessions, for a page that lists them. */
 export interface UserSession {
@@ -36,8 +35,6 @@ export interface UserSessionsApi {
 type IndexedStore = RecordStore & Required<Pick<RecordStore, 'link' | 'unlink' | 'linked'>>
 
 const HANDLE_BYTES = 12
-
-type LiveSession = Session & session.SessionData
 
 /** The options that bear on it. */
 type UserOptions = Pick<ResolvedOptions, 'describe' | 'maxSessionsPerUser' | 'onSessionLimit'> & {

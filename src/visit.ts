@@ -2,23 +2,22 @@ import type { IncomingMessage } from 'node:http'
 import type { Request } from 'express'
 import createDebug = require('debug')
 import type session from './index'
+import { admit, follow, type Admitted, type Asking } from './admission'
 import { dataOf, maxAgeIn, serializeData, wholeText } from './changes'
-import { Cookie, notesOf, restoreCookie, setNotes, settingsOf, storedNotes, type SessionNotes } from './cookie'
+import { Cookie, notesOf, restoreCookie, setNotes, settingsOf, type SessionNotes } from './cookie'
 import type { PresentedId } from './cookie-header'
 import type { Situation } from './decide'
 import { SessionError } from './errors'
-import { isRenewalDue, noteVisit, openId, timeoutOf } from './lifetimes'
+import { isRenewalDue, noteVisit } from './lifetimes'
 import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
 import type { Settings } from './middleware'
 import type { CookieOptions } from './options'
 import { isSecure } from './request'
-import { goOnAs, missing, Session, type SessionOwner, type SessionRequest } from './session'
+import { goOnAs, missing, Session, type LiveSession, type SessionOwner, type SessionRequest } from './session'
 import { Snapshot } from './snapshot'
 import { RecordAccess, type Moved, type Saved, type StoreAccess, type Stored } from './store-access'
 
 const debug = createDebug('express-session')
-
-type LiveSession = Session & session.SessionData
 
 /** The request as the middleware leaves it: the session, its ID and its store under the names of the options. */
 export type VisitedRequest = IncomingMessage & SessionRequest & { [key: PropertyKey]: unknown }
@@ -72,87 +71,37 @@ export class Visit implements SessionOwner {
   /** Loads the session of the ID presented, or generates one. */
   begin(): MaybePromise<void> {
     const { presented } = this
-    if (!presented) {
-      debug('no session ID, a new session')
-      return this.#beginNew()
+    if (presented) return this.#enter(admit(this.settings, presented.id, this.#asking))
+    debug('no session ID, a new session')
+    return this.#beginNew()
+  }
+
+  get #asking(): Asking {
+    const { cookieOptions, presented, settings } = this
+    return {
+      renewTo: settings.renewsOnRead ? Date.now() + (cookieOptions.maxAge ?? settings.ttl) : undefined,
+      byApplication: presented?.byApplication === true,
     }
-    debug('loading %s', presented.id)
-    return afterwards(this.#load(presented.id), (stored) => {
-      if (!stored) {
-        debug('no session %s in the store, a new one', presented.id)
-        return this.#beginNew()
-      }
-      return this.#admit(presented.id, stored)
+  }
+
+  /** Puts the session admitted on the request, under a new ID if one is due, else a new session. */
+  #enter(admitted: MaybePromise<Admitted | null>): MaybePromise<void> {
+    return afterwards(admitted, (session) => {
+      if (!session) return this.#beginNew()
+      const { id, moved, notes, notesDue, stored } = session
+      const { idProperty, lifetimes } = this.settings
+      this.req[idProperty] = id
+      this.#storedId = id
+      this.#stored = stored
+      this.#moved ||= moved
+      this.#notes = notes
+      this.#notesDue = notesDue
+      this.#pending = 'stored'
+      this.#begun = true
+      this.#offerSession()
+      if (!this.#hasResponse || !lifetimes || !notes || !isRenewalDue(notes, lifetimes, Date.now())) return
+      return this.#rename().then((word) => word && this.#enter(follow(this.settings, id, word, this.#asking)))
     })
-  }
-
-  /** A stored session is looked into before the handler gets it: has it moved, has it timed out, is a new ID due? */
-  #admit(id: string, stored: Stored): MaybePromise<void> {
-    const { events, lifetimes } = this.settings
-    const access = this.#access
-    if (access instanceof RecordAccess) {
-      const moved = access.noteOfMove(stored)
-      if (moved) return afterwards(access.endWord(id, moved, stored), () => this.#follow(id, moved))
-    }
-    if (events.wants('loaded')) events.emit('loaded', { id })
-    if (!lifetimes) return this.#enter(id, stored)
-
-    const data = access.dataOf(id, stored)
-    const notes = storedNotes(data.cookie) ?? {}
-    const now = Date.now()
-    const reason = timeoutOf(notes, lifetimes, now)
-    if (reason) {
-      events.emit('expired', { id, reason })
-      return afterwards(access.destroy(id, stored), () => this.#beginNew())
-    }
-    this.#enter(id, { ...stored, data })
-    this.#notes = notes
-    this.#notesDue = noteVisit(notes, lifetimes, now)
-    if (this.#hasResponse && isRenewalDue(notes, lifetimes, now))
-      return this.#rename().then((moved) => moved && this.#follow(id, moved))
-  }
-
-  #enter(id: string, stored: Stored): void {
-    this.req[this.settings.idProperty] = id
-    this.#storedId = id
-    this.#stored = stored
-    this.#pending = 'stored'
-    this.#begun = true
-    this.#offerSession()
-  }
-
-  /** The session goes on under another ID, which this request may use, too, if it was under way when that happened. */
-  #follow(id: string, { movedTo, movedAt }: Moved): MaybePromise<void> {
-    const { events, onStaleId, renewalGrace } = this.settings
-    const newId = openId(movedTo, id)
-    if (this.presented?.byApplication || Date.now() - movedAt <= renewalGrace) {
-      return afterwards(this.#access.load(newId), (stored) => {
-        if (!stored) return this.#beginNew()
-        this.#moved = true
-        return this.#admit(newId, stored)
-      })
-    }
-    events.emit('staleId', { id })
-    if (onStaleId === 'ignore') return this.#beginNew()
-    return afterwards(this.#access.destroy(newId), () => this.#beginNew())
-  }
-
-  #load(id: string): MaybePromise<Stored | null> {
-    const { settings } = this
-    const renewTo = settings.renewsOnRead ? Date.now() + (this.cookieOptions.maxAge ?? settings.ttl) : undefined
-    if (settings.onInvalidRecord === 'error') return this.#access.load(id, renewTo)
-    const replace = (error: unknown): null => {
-      const { code } = error as SessionError
-      if (code !== 'ERR_SESSION_INVALID_RECORD' && code !== 'ERR_SESSION_SEALED') throw error
-      settings.events.emit('invalid', { id, error })
-      return null
-    }
-    try {
-      const loaded = this.#access.load(id, renewTo)
-      return isPromise(loaded) ? loaded.then(undefined, replace) : loaded
-    } catch (error) {
-      return replace(error)
-    }
   }
 
   /** An ID is made when somebody asks for it; one from the application's `genid` at once, as that may look at the request. */
