@@ -1,3 +1,4 @@
+import depd = require('depd')
 import * as cookies from './cookie'
 import { createSessions } from './middleware'
 import type * as options from './options'
@@ -29,9 +30,13 @@ declare global {
  *   object of options
  * @throws TypeError that names the option which cannot be used
  */
-function session(options?: session.SessionOptions | session.Secret): session.Sessions {
-  return createSessions(options)
+function session(options?: session.SessionOptions | session.Secret): session.Sessions
+function session(...given: options.Given): session.Sessions {
+  return createSessions(given, deprecate)
 }
+
+/** Made here, so that its notices name the line that calls `session()`. */
+const deprecate = depd('express-session')
 
 namespace session {
   /** The data of a session. Declare your own: `declare module 'sessile' { interface SessionData { userId: string } }` */

@@ -12,7 +12,7 @@ import { leaveHiddenClasses } from './hidden-classes'
 import { Hints } from './hints'
 import { hasLifetimes, type Lifetimes } from './lifetimes'
 import { isPromise } from './maybe-promise'
-import { resolveOptions, type CookieOptions, type ResolvedOptions, type Secret, type SessionOptions } from './options'
+import { resolveOptions, type CookieOptions, type Given, type ResolvedOptions, type Secret } from './options'
 import { DEFAULT_TTL, isRecordStore, type RecordStore, type Serializer } from './record-store'
 import { isBelow } from './request'
 import { holdEnd } from './response-end'
@@ -57,8 +57,8 @@ export type Settings = ResolvedOptions & {
 }
 
 /** Makes the middleware. */
-export function createSessions(options?: SessionOptions | Secret): Sessions {
-  const settings = settle(resolveOptions(options))
+export function createSessions(given: Given, deprecate: (message: string) => void): Sessions {
+  const settings = settle(resolveOptions(given, deprecate))
   const { cookie, property, signerOf, skip, store, transport, watch } = settings
   const isReady = followReadiness(store)
   offerGenerate(settings)

@@ -2,13 +2,10 @@ import type { KeyObject } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
 import type { Request } from 'express'
 import cookie = require('cookie')
-import depd = require('depd')
 import type session from './index'
 import { warnOnce } from './errors'
 import type { Encryption } from './envelope'
 import type { HashIds } from './sealed-store'
-
-const deprecate = depd('express-session')
 
 /** The settings of the session cookie. */
 export interface CookieOptions {
@@ -229,12 +226,21 @@ const COOKIE_CHECKS: Record<keyof CookieOptions, Check> = {
   encode: () => undefined,
 }
 
+/** What `session()` is called with. */
+export type Given = readonly [options?: SessionOptions | Secret | undefined]
+
 /**
  * Checks the options and fills in the defaults. A secret alone stands for the recommended options with that secret.
  * @throws TypeError that names the option which cannot be used
  */
-export function resolveOptions(given: SessionOptions | Secret | undefined): ResolvedOptions {
-  const options: SessionOptions = isSecret(given) ? recommended(given) : (given ?? {})
+export function resolveOptions(given: Given, deprecate: (message: string) => void): ResolvedOptions {
+  const first = given[0] ?? {}
+  if ((given.length > 0 && first !== given[0]) || (isSecret(first) && bytesOf(first) === 0)) {
+    throw new TypeError(
+      'session() was given a secret that is undefined or empty; is the environment variable set that it comes from?',
+    )
+  }
+  const options: SessionOptions = isSecret(first) ? recommended(first) : first
   if (typeof options !== 'object') throw new TypeError('session() takes a secret or an object of options')
   check(options, CHECKS, '')
   const { genid, unset, resave, saveUninitialized } = options
@@ -250,6 +256,7 @@ export function resolveOptions(given: SessionOptions | Secret | undefined): Reso
     throw new TypeError('unset option must be "destroy" or "keep"')
   }
   const secrets = options.transport ? undefined : resolveSecrets(options.secret)
+  if (!secrets && !options.transport) deprecate('req.secret; provide secret option')
   const name = options.name || options.key || 'connect.sid'
   const settings = options.cookie ?? {}
   if (typeof settings !== 'function') checkCookie(name, settings)
@@ -312,11 +319,7 @@ function resolveSecrets(secret: SessionOptions['secret']): readonly Secret[] | u
     throw new TypeError('secret option array must contain one or more strings')
   }
   const secrets = Array.isArray(secret) ? secret : secret ? [secret] : undefined
-  if (!secrets) {
-    deprecate('req.secret; provide secret option')
-    return undefined
-  }
-  for (const each of secrets) {
+  for (const each of secrets ?? []) {
     if (!isSecret(each) || each === '') {
       throw new TypeError(
         'secret option must be a string, a Buffer, a KeyObject, or a list of these, none of them empty',

@@ -44,6 +44,23 @@ describe('what cannot be used is refused when the middleware is made', () => {
     expect(() => session({ ...plain, ...options })).toThrow(message)
   })
 
+  test.each([undefined, null, '', Buffer.alloc(0)])('a secret alone that is %j', (none) => {
+    expect(() => session(none as string | undefined)).toThrow(
+      /^session\(\) was given a secret that is undefined or empty/,
+    )
+  })
+
+  test('deprecation notices name the line that calls session(), each of them', () => {
+    const told: string[] = []
+    const listen = ({ stack = '' }: Error): void => void told.push(stack.split('\n')[1] ?? '')
+    process.on('deprecation' as never, listen as never)
+    session({ secret, saveUninitialized: false })
+    session({ secret, saveUninitialized: false })
+    process.off('deprecation', listen)
+    expect(told).toEqual([expect.stringContaining(__filename), expect.stringContaining(__filename)])
+    expect(told[0]).not.toBe(told[1])
+  })
+
   test('an unknown option gives a warning with the nearest known one', async () => {
     expect(await warningFrom(() => session({ ...plain, saveUnitialized: true } as object))).toBe(
       'session() has no option saveUnitialized; did you mean saveUninitialized?',
