@@ -57,7 +57,9 @@ export class Commit implements EndOfResponse {
       debug('cookie: %s', decision.reason)
       this.#sendId(session as LiveSession)
     } catch (error) {
-      setImmediate(this.#next, error)
+      // What cannot be stored now is not tried again at the end, and told twice.
+      if ((error as SessionError).code === 'ERR_SESSION_SERIALIZE') this.#over = true
+      this.report(error)
     }
   }
 
@@ -103,6 +105,9 @@ export class Commit implements EndOfResponse {
     const { saving } = this.#visit
     const { headersSent } = this.#res
     if (!saving) return this.#commitNow(headersSent)
+    // Before it waits: what cannot be stored is to be found while another answer is possible.
+    const session = this.#visit.peek()
+    if (session && session !== UNSEEN) serializeData(session, this.#visit.settings.serializer)
     const now = (): MaybePromise<void> => this.#commitNow(headersSent)
     return saving.then(now, now)
   }
@@ -262,7 +267,7 @@ export class Commit implements EndOfResponse {
     // HTTP/2 responses lack `writableFinished`.
     const isFinished: boolean | undefined = res.writableFinished ?? res.stream?.closed
     if (isFinished) return settings.events.emit('storeError', { error, id: String(req[settings.idProperty]) })
-    if (isFinished === undefined) return void setImmediate(this.#next, error)
+    if (isFinished === undefined || res.closed) return void setImmediate(this.#next, error)
     const tell = (): void => {
       res.off('finish', tell)
       res.off('close', tell)

@@ -1,5 +1,6 @@
 import type { EventEmitter } from 'node:events'
-import type { ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import { isPromise, type MaybePromise } from './maybe-promise'
 
 /** What has to happen at the end of a response. */
@@ -38,6 +39,8 @@ export function holdEnd(res: ServerResponse, hooks: EndOfResponse): void {
   if (typeof res.end !== 'function') return
   const end = res.end as End
   let held = false
+  /** A commit whose response could not be made; the application's next one waits for it. */
+  let left: PromiseLike<void> | undefined
 
   function sessionEnd(this: ServerResponse, ...args: unknown[]): unknown {
     if (held) return endAgain(res, args)
@@ -46,21 +49,30 @@ export function holdEnd(res: ServerResponse, hooks: EndOfResponse): void {
 
     let committed: MaybePromise<void>
     try {
-      committed = hooks.commit()
+      committed = left ?? hooks.commit()
     } catch (error) {
       return callOff(error, args)
     }
     if (!isPromise(committed)) return end.apply(res, args)
 
-    if (!hooks.holdsHeaders) fixHeaders(res, body)
+    try {
+      if (!hooks.holdsHeaders) fixHeaders(res, body)
+    } catch (error) {
+      left = committed.then(undefined, (failure: unknown) => hooks.report(failure))
+      throw error
+    }
     held = true
-    const release = holdResponse(res)
-    const proceed = (): void => {
+    const restore = holdResponse(res)
+    const release = (): void => {
       held = false
+      restore()
+    }
+    const proceed = (): void => {
       release()
       try {
         end.apply(res, args)
       } catch (error) {
+        if (!res.headersSent) return void callOff(error, args)
         hooks.report(error)
         res.destroy?.()
       }
@@ -68,7 +80,6 @@ export function holdEnd(res: ServerResponse, hooks: EndOfResponse): void {
     committed.then(proceed, (error: unknown) => {
       const answer = hooks.onFailure(error)
       if (answer === 'error' && !res.headersSent) {
-        held = false
         release()
         callOff(error, args)
         return
@@ -136,17 +147,77 @@ function fixHeaders(res: ServerResponse & { _contentLength?: number | null }, { 
 }
 
 /**
- * Makes a held response look ended: `writableEnded` is true and `write` refuses. The deprecated `finished` stays false:
- * by it `server.close()` takes a connection for idle, and would cut it before the answer. Returns what takes that back.
+ * Makes a held response look ended, whatever the application still does with it: `writableEnded` is true, `write` refuses,
+ * nothing changes its headers. The deprecated `finished` stays false: by it `server.close()` takes a connection for
+ * idle, and would cut it before the answer. Returns what takes that back.
  */
 function holdResponse(res: ServerResponse): () => void {
-  const write = Object.getOwnPropertyDescriptor(res, 'write')
-  res.write = refuseWrite as typeof res.write
-  Object.defineProperty(res, 'writableEnded', { configurable: true, value: true })
+  const showAgain = shadow(res, {
+    writableEnded: true,
+    write: refuseWrite,
+    flushHeaders: () => undefined,
+    ...(!res.headersSent && { writeHead: () => res }),
+  })
+  const restoreHead = res.headersSent ? undefined : keepHead(res)
+  const releaseSocket = holdSocket(res)
   return () => {
-    delete (res as Partial<ServerResponse>).write
-    delete (res as { writableEnded?: boolean }).writableEnded
-    if (write) Object.defineProperty(res, 'write', write)
+    showAgain()
+    restoreHead?.()
+    releaseSocket?.()
+  }
+}
+
+/** Puts values in front of an object's own or inherited ones. Returns what takes them away again. */
+function shadow(object: object, values: Record<string, unknown>): () => void {
+  const shadowed = Object.keys(values).map((name) => [name, Object.getOwnPropertyDescriptor(object, name)] as const)
+  for (const [name, value] of Object.entries(values)) {
+    Object.defineProperty(object, name, { value, configurable: true, writable: true })
+  }
+  return () => {
+    for (const [name, own] of shadowed) {
+      if (own) Object.defineProperty(object, name, own)
+      else Reflect.deleteProperty(object, name)
+    }
+  }
+}
+
+/**
+ * Headers that are not fixed could be changed by an application that answers a second time, and would no longer be those
+ * of the body. Returns what puts them back.
+ */
+function keepHead(res: ServerResponse & { getRawHeaderNames?(): string[] }): (() => void) | undefined {
+  if (typeof res.getHeaderNames !== 'function') return undefined
+  const { statusCode, statusMessage } = res
+  // HTTP/2 has names in lower case only.
+  const names = res.getRawHeaderNames?.() ?? res.getHeaderNames()
+  const headers = names.map((name) => [name, res.getHeader(name) as string | string[]] as const)
+  return () => {
+    res.statusCode = statusCode
+    if (res.req.httpVersionMajor < 2) res.statusMessage = statusMessage
+    for (const name of res.getHeaderNames()) res.removeHeader(name)
+    for (const [name, value] of headers) res.setHeader(name, value)
+  }
+}
+
+/**
+ * Express destroys the connection of a request that fails after its headers were sent, as one does that is answered twice.
+ * Without sessions the first answer has left by then; so here that waits for it. Returns what takes that back.
+ */
+function holdSocket(res: ServerResponse): (() => void) | undefined {
+  const req = res.req as IncomingMessage | undefined
+  if (!req || !res.headersSent || !Object.hasOwn(req, 'socket')) return undefined
+  const { socket } = req
+  let destroyed = false
+  req.socket = new Proxy(socket, {
+    get(target, name, receiver) {
+      if (name === 'destroy') return () => ((destroyed = true), receiver as Socket)
+      const value: unknown = Reflect.get(target, name, target)
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value
+    },
+  })
+  return () => {
+    req.socket = socket
+    if (destroyed) res.once('finish', () => socket.destroy())
   }
 }
 

@@ -264,7 +264,13 @@ export class Visit implements SessionOwner {
       if (from === null && events.wants('created')) events.emit('created', { id })
       if (events.wants('saved')) events.emit('saved', { id: session.id })
     })
-    if (isPromise(saved)) this.#saving = saved
+    if (isPromise(saved)) {
+      this.#saving = saved
+      const ended = (): void => {
+        if (this.#saving === saved) this.#saving = undefined
+      }
+      saved.then(ended, ended)
+    }
     return saved
   }
 
@@ -468,7 +474,7 @@ export class Visit implements SessionOwner {
     return resave || rolling || this.#notesDue || this.#moved || this.presented?.oldSecret === true
   }
 
-  /** The save that is under way, or was. */
+  /** The save that is under way. */
   get saving(): PromiseLike<unknown> | undefined {
     return this.#saving
   }

@@ -421,6 +421,192 @@ test('from end on the headers are fixed and the response counts as sent, while i
   expect(seen).toEqual([true, true])
 })
 
+describe('an application that does more to a response that is held', () => {
+  const mistakes: Record<string, (res: express5.Response) => void> = {
+    'answers again': (res) => void res.send('short').send('a second body, which is longer'),
+    'answers after a redirect': (res) => {
+      res.redirect('/login')
+      res.send('a page')
+    },
+    throws: (res) => {
+      res.send('short')
+      throw new Error('after the answer')
+    },
+    'writes a head': (res) => {
+      res.end('short')
+      attempt(
+        () => undefined,
+        'writeHead',
+        () => res.writeHead(500, { 'Content-Length': 100 }),
+      )
+    },
+    'flushes the headers': (res) => void res.end('short').flushHeaders(),
+  }
+  const held = { 'as it is by default': {}, 'its headers, too': { onSaveError: 'error' } } as const
+  const cases = Object.keys(mistakes).flatMap((mistake) => Object.keys(held).map((how) => [mistake, how] as const))
+  const versions = { 'Express 4': express4, 'Express 5': express5 }
+
+  describe.each(Object.entries(versions))('%s', (_name, express) => {
+    const appWith = (middleware: express5.RequestHandler, mistake: string): Express => {
+      const app = express()
+      app.set('env', 'test')
+      app.use(middleware, (req, res) => {
+        change(req)
+        mistakes[mistake]?.(res)
+      })
+      return app
+    }
+    const noSession: express5.RequestHandler = (req, _res, next) => (Object.assign(req, { session: {} }), next())
+
+    test.each(cases)('%s, %s: the whole answer, as without sessions, after the commit', async (mistake, how) => {
+      const bare = await withServer(appWith(noSession, mistake), ({ port }) => rawResponse(port))
+      const { store, began, release } = slowStore()
+      const sessions = session({ ...OPTIONS, ...held[how as keyof typeof held], store })
+      await withServer(appWith(sessions, mistake), async ({ port }) => {
+        const connection = new RawConnection(port).send(rawGet())
+        await began
+        await settled()
+        expect(connection.text).toBe('')
+        release()
+        expect(comparable(await connection.ended())).toBe(comparable(bare))
+      })
+    })
+  })
+
+  test('on HTTP/2 a second answer changes nothing of the first', async () => {
+    const { store, began, release } = slowStore()
+    const listener = withSession(store, async (req, res) => {
+      change(req)
+      res.setHeader('Content-Length', 5)
+      res.end('short')
+      await began
+      res.statusCode = 500
+      res.setHeader('Content-Length', 30)
+      res.writeHead(500).end('a second body, which is longer')
+      release()
+    })
+    const server = http2.createServer(listener as never).listen(0)
+    await once(server, 'listening')
+    const client = http2.connect(`http://localhost:${(server.address() as AddressInfo).port}`)
+    const stream = client.request()
+    const [headers] = (await once(stream, 'response')) as [http2.IncomingHttpHeaders]
+    let body = ''
+    for await (const chunk of stream) body += String(chunk)
+    client.close()
+    server.close()
+    expect([headers[':status'], headers['content-length'], body]).toEqual([200, '5', 'short'])
+  })
+})
+
+/** A store whose saves fail when the test opens the gate. */
+function failingStore() {
+  const { opened, open } = gate()
+  const store = classicStore(session)
+  store.set = (_id, _data, callback) => void opened.then(() => callback?.(new Error('the store is full')))
+  return { store, fail: open }
+}
+
+/** Plain `http` with sessions; errors that reach `next` are listed, and answered where that is possible. */
+function telling(
+  options: session.SessionOptions,
+  handler: (req: { session: AnySession }, res: ServerResponse) => unknown,
+) {
+  const sessions = session({ ...OPTIONS, ...options })
+  const told: string[] = []
+  const listener: RequestListener = (req, res) =>
+    sessions(req as never, res as never, (error?: unknown) => {
+      if (!error) return void handler(req as never, res)
+      told.push((error as Error).message)
+      if (res.headersSent) return
+      res.statusCode = 500
+      res.statusMessage = ''
+      res.end('an error')
+    })
+  return { listener, told }
+}
+
+test('a response whose head cannot be made: the next one leaves after the commit, and a failure of that is told', async () => {
+  const { store, fail } = failingStore()
+  const { listener, told } = telling({ store }, (req, res) => {
+    req.session['views'] = 1
+    res.statusCode = 99
+    expect(() => res.end('never')).toThrow('Invalid status code')
+    res.statusCode = 500
+    res.end('the error page')
+  })
+  await withServer(listener, async ({ port }) => {
+    const connection = new RawConnection(port).send(rawGet())
+    await settled()
+    expect(connection.text).toBe('')
+    fail()
+    expect(await connection.ended()).toContain('the error page')
+    await settled()
+  })
+  expect(told).toEqual(['the store is full'])
+})
+
+test('a head that cannot be made where the headers are held: the error goes to next', async () => {
+  const store = classicStore(session)
+  const { listener, told } = telling({ store, onSaveError: 'error' }, (req, res) => {
+    req.session['views'] = 1
+    res.statusMessage = 'no\nmessage'
+    res.end('never')
+  })
+  await withServer(listener, async ({ get }) => expect(await get('/')).toMatchObject({ status: 500, body: 'an error' }))
+  expect(told).toEqual(['Invalid character in statusMessage'])
+  expect(store.records.size).toBe(1)
+})
+
+describe('what cannot be stored is told once', () => {
+  const handlers: Record<string, (req: { session: AnySession }, res: ServerResponse) => unknown> = {
+    'after a save that has ended': async (req, res) => {
+      req.session['views'] = 1
+      await req.session.save()
+      req.session['views'] = 1n
+      res.end('never')
+    },
+    'while a save is under way': (req, res) => {
+      req.session['views'] = 1
+      void req.session.save()
+      req.session['views'] = 1n
+      res.end('never')
+    },
+  }
+  test.each(Object.entries(handlers))('%s: with another answer', async (_name, handler) => {
+    const { listener, told } = telling({ store: classicStore(session) }, handler)
+    await withServer(listener, async ({ get }) =>
+      expect(await get('/')).toMatchObject({ status: 500, body: 'an error' }),
+    )
+    expect(told).toEqual([expect.stringContaining('req.session.views cannot be stored')])
+  })
+
+  test('in a stream: after its end', async () => {
+    const { listener, told } = telling({ store: classicStore(session) }, (req, res) => {
+      req.session['views'] = 1n
+      res.write('one, ')
+      setImmediate(() => res.end('two'))
+    })
+    await withServer(listener, async ({ get }) => {
+      expect((await get('/')).body).toBe('one, two')
+      await settled()
+    })
+    expect(told).toEqual([expect.stringContaining('req.session.views cannot be stored')])
+  })
+})
+
+test('a cookie that cannot be sent does not cut the answer off, and is told', async () => {
+  const { listener, told } = telling({ store: classicStore(session) }, (req, res) => {
+    req.session['views'] = 1
+    req.session.cookie.domain = 'a b;c'
+    res.end('the answer')
+  })
+  await withServer(listener, async ({ get }) => {
+    expect((await get('/')).body).toBe('the answer')
+    await settled()
+  })
+  expect(told).toEqual(['option domain is invalid'])
+})
+
 test('pipelined requests on one socket are answered in their order, each by its own session', async () => {
   const { store, began, release } = slowStore()
   const handled: string[] = []
@@ -545,6 +731,32 @@ describe('a client that goes away', () => {
     },
   )
 })
+
+test.each(['before the handler ends', 'while the response is held'])(
+  'a save that fails for a client that went away %s is told once',
+  async (when) => {
+    const { store, fail } = failingStore()
+    const entered = gate()
+    const gone = gate()
+    const { listener, told } = telling({ store }, (req, res) => {
+      req.session['views'] = 1
+      res.on('close', gone.open)
+      if (when === 'while the response is held') res.end('for nobody')
+      else void gone.opened.then(() => res.end('for nobody'))
+      entered.open()
+    })
+    await withServer(listener, async ({ port }) => {
+      const connection = new RawConnection(port).send(rawGet())
+      await entered.opened
+      connection.socket.destroy()
+      await gone.opened
+      await settled()
+      fail()
+      await settled()
+    })
+    expect(told).toEqual(['the store is full'])
+  },
+)
 
 test('an answer that only renews its session does not wait for a record store', async () => {
   const renewing = gate()
