@@ -3,7 +3,7 @@ import type { Request, RequestHandler } from 'express'
 import createDebug = require('debug')
 import onHeaders = require('on-headers')
 import uid = require('uid-safe')
-import type session from './index'
+import type session = require('./index')
 import { Commit } from './commit'
 import { readSessionId, Signer, type PresentedId } from './cookie-header'
 import { SessionEvents } from './events'

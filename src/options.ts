@@ -2,7 +2,7 @@ import type { KeyObject } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
 import type { Request } from 'express'
 import cookie = require('cookie')
-import type session from './index'
+import type session = require('./index')
 import { warnOnce } from './errors'
 import type { Encryption } from './envelope'
 import type { HashIds } from './sealed-store'

@@ -1,4 +1,4 @@
-import type session from './index'
+import type session = require('./index')
 import { plainRecord } from './changes'
 import { SessionError } from './errors'
 import { afterwards, answer, type Callback, type MaybePromise } from './maybe-promise'

@@ -1,4 +1,4 @@
-import type session from './index'
+import type session = require('./index')
 import { hiddenSlot } from './hidden'
 import { answer, type Callback, type MaybePromise } from './maybe-promise'
 import { callStore } from './store-call'

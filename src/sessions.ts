@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { RequestHandler } from 'express'
-import type session from './index'
+import type session = require('./index')
 import type { SessionEvents } from './events'
 import type { Flash } from './flash'
 import type { Session } from './session'

@@ -1,5 +1,5 @@
 import createDebug = require('debug')
-import type session from './index'
+import type session = require('./index')
 import { mergeChanges, serializeData, serializeRecord } from './changes'
 import { mergeSettings, notesOf, setNotes, storedNotes, type SessionNotes } from './cookie'
 import { SessionError } from './errors'

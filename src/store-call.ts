@@ -1,4 +1,4 @@
-import type session from './index'
+import type session = require('./index')
 import { SessionError } from './errors'
 import { isPromise, type MaybePromise } from './maybe-promise'
 

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events'
 import type { Request } from 'express'
-import type session from './index'
+import type session = require('./index')
 import { Cookie } from './cookie'
 import { answer, afterwards, type Callback, type MaybePromise } from './maybe-promise'
 import { Session, type SessionRequest } from './session'

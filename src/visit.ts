@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Request } from 'express'
 import createDebug = require('debug')
-import type session from './index'
+import type session = require('./index')
 import { admit, follow, type Admitted, type Asking } from './admission'
 import { dataOf, maxAgeIn, serializeData, wholeText } from './changes'
 import { Cookie, notesOf, restoreCookie, setNotes, settingsOf, type SessionNotes } from './cookie'

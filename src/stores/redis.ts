@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type session from '../index'
+import type session = require('../index')
 import { SessionError, warnOnce } from '../errors'
 import {
   DEFAULT_TTL,

@@ -1,5 +1,5 @@
 import uid = require('uid-safe')
-import type session from '../index'
+import type session = require('../index')
 import { Cookie } from '../cookie'
 import { Signer } from '../cookie-header'
 import type { Secret, SessionOptions } from '../options'

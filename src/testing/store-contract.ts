@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import type session from '../index'
+import type session = require('../index')
 import {
   assertNothingPolluted,
   collectCases,
