@@ -4,7 +4,7 @@ import type { SessionError } from './errors'
 import { noteVisit, openId, timeoutOf } from './lifetimes'
 import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
 import type { Settings } from './middleware'
-import { RecordAccess, type Moved, type Stored } from './store-access'
+import { RecordAccess, type Found, type Moved, type Stored } from './store-access'
 
 const debug = createDebug('express-session')
 
@@ -55,6 +55,23 @@ export function follow(
   return onStaleId === 'ignore' ? null : afterwards(access().destroy(newId), () => null)
 }
 
+/** Finds a session for the application, wherever it has gone on since; one that has timed out is ended, and not found. */
+export function find(settings: Settings, id: string): MaybePromise<Found | null> {
+  const access = settings.access()
+  return afterwards(access.find(id), (found) => {
+    const { lifetimes } = settings
+    if (!found || !lifetimes) return found
+    const notes = storedNotes(access.dataOf(found.id, found.stored).cookie) ?? {}
+    const reason = timeoutOf(notes, lifetimes, Date.now())
+    return reason ? afterwards(expire(settings, found, reason), () => null) : found
+  })
+}
+
+function expire({ access, events }: Settings, { id, stored }: Found, reason: 'idle' | 'absolute'): MaybePromise<void> {
+  events.emit('expired', { id, reason })
+  return access().destroy(id, stored)
+}
+
 function lookInto(
   settings: Settings,
   id: string,
@@ -75,9 +92,8 @@ function lookInto(
   const notes = storedNotes(data.cookie) ?? {}
   const now = Date.now()
   const reason = timeoutOf(notes, lifetimes, now)
-  if (!reason) return { id, stored: { ...stored, data }, moved, notes, notesDue: noteVisit(notes, lifetimes, now) }
-  events.emit('expired', { id, reason })
-  return afterwards(access.destroy(id, stored), () => null)
+  if (reason) return afterwards(expire(settings, { id, stored }, reason), () => null)
+  return { id, stored: { ...stored, data }, moved, notes, notesDue: noteVisit(notes, lifetimes, now) }
 }
 
 function load(settings: Settings, id: string, renewTo: number | undefined): MaybePromise<Stored | null> {

@@ -122,7 +122,7 @@ export class Commit implements EndOfResponse {
     if (session === UNSEEN) {
       if (!visit.unseenMatters) {
         this.#watchForLateChanges()
-        return this.#inBackground(() => visit.renewUnseen())
+        return this.#renew(() => visit.renewUnseen())
       }
       session = visit.look()
     }
@@ -171,7 +171,7 @@ export class Commit implements EndOfResponse {
         return this.#save(session, text)
       case 'touch':
         this.#touch(session)
-        return this.#inBackground(() => visit.renewStored(session))
+        return this.#renew(() => visit.renewStored(session))
       case 'nothing':
         if (session) this.#touch(session)
     }
@@ -206,11 +206,16 @@ export class Commit implements EndOfResponse {
     }
   }
 
-  /** No answer waits for this; what fails is reported. */
-  #inBackground(work: () => MaybePromise<void>): void {
+  /**
+   * No answer fails for this, and none waits for a record store. A classic one may touch by a read and a write, between
+   * which the client's next request, or a logout at another process, must not come.
+   */
+  #renew(work: () => MaybePromise<void>): MaybePromise<void> {
     try {
-      const done = work()
-      if (isPromise(done)) done.then(undefined, (error: unknown) => this.report(error))
+      const renewed = work()
+      if (!isPromise(renewed)) return
+      const over = renewed.then(undefined, (error: unknown) => this.report(error))
+      return this.#visit.renewsInOneStep ? undefined : over
     } catch (error) {
       this.report(error)
     }

@@ -28,8 +28,9 @@ export interface SessionNotes {
   created?: number
   renewed?: number
   seen?: number
-  /** Whose session it is, what names it towards them, and what the application wants to know of it. */
+  /** Whose session it is, since when, what names it towards them, and what the application wants to know of it. */
   user?: string
+  login?: number
   handle?: string
   about?: unknown
   /** Messages for the next request. */

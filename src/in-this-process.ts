@@ -21,11 +21,14 @@ class LastCounts {
   }
 }
 
+/** How long, in ms, one writer waits for another: a store that never answers is not to block a session for ever. */
+const LONGEST_TURN = 10_000
+
 /**
  * What this process knows of the sessions of a store: which were destroyed or given another ID lately, so that no request
- * that loaded one before sends the browser back to it. The contract of classic stores has no way to write only over what
- * is there, so for them this also keeps such a request from bringing the session back; and which sessions are being
- * touched: no response waits for a touch, and many stores make it of a read and a write, so what comes next waits for it.
+ * that loaded one before sends the browser back to it; and who is writing, so that writers go one after the other. The
+ * contract of classic stores has no way to write only over what is there, so for them this also keeps a request from
+ * bringing a destroyed session back, and a touch, which many stores make of a read and a write, from undoing a save.
  */
 export class InThisProcess {
   static readonly #stores = new WeakMap<object, InThisProcess>()
@@ -34,7 +37,7 @@ export class InThisProcess {
   count = 0
   readonly #destroyed = new LastCounts()
   readonly #replaced = new LastCounts()
-  readonly #touching = new Map<string, PromiseLike<void>>()
+  readonly #turns = new Map<string, PromiseLike<unknown>>()
 
   static of(store: object): InThisProcess {
     let known = this.#stores.get(store)
@@ -58,18 +61,28 @@ export class InThisProcess {
     return this.count !== since && this.#replaced.get(id) > since
   }
 
-  touching(id: string, touched: MaybePromise<void>): MaybePromise<void> {
-    if (!isPromise(touched)) return
-    this.#touching.set(id, touched)
-    const ended = (): void => {
-      if (this.#touching.get(id) === touched) this.#touching.delete(id)
+  /** Does some work on a session when all who came before are done with it. */
+  inTurn<T>(id: string, work: () => MaybePromise<T>): MaybePromise<T> {
+    const before = this.#turns.get(id)
+    const turn = before ? endOf(before).then(work) : work()
+    if (!isPromise(turn)) return turn
+    this.#turns.set(id, turn)
+    const leave = (): void => {
+      if (this.#turns.get(id) === turn) this.#turns.delete(id)
     }
-    touched.then(ended, ended)
-    return touched
+    turn.then(leave, leave)
+    return turn
   }
+}
 
-  afterTouch<T>(id: string, next: () => MaybePromise<T>): MaybePromise<T> {
-    const touched = this.#touching.get(id)
-    return touched ? touched.then(next, next) : next()
-  }
+/** Waits until something is over, however it ends, but not for ever. */
+function endOf(turn: PromiseLike<unknown>): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, LONGEST_TURN)
+    const ended = (): void => {
+      clearTimeout(timer)
+      resolve()
+    }
+    turn.then(ended, ended)
+  })
 }

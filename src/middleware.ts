@@ -4,6 +4,7 @@ import createDebug = require('debug')
 import onHeaders = require('on-headers')
 import uid = require('uid-safe')
 import type session = require('./index')
+import { find } from './admission'
 import { Commit } from './commit'
 import { readSessionId, Signer, type PresentedId } from './cookie-header'
 import { SessionEvents } from './events'
@@ -16,7 +17,7 @@ import { resolveOptions, type CookieOptions, type Given, type ResolvedOptions, t
 import { DEFAULT_TTL, isRecordStore, type RecordStore, type Serializer } from './record-store'
 import { isBelow } from './request'
 import { holdEnd } from './response-end'
-import { missing, SESSION_OWNER, type Session } from './session'
+import { missing, SESSION_OWNER, type LiveSession, type Session } from './session'
 import type { Sessions } from './sessions'
 import { SealedStore } from './sealed-store'
 import { storeAccess, type StoreAccess } from './store-access'
@@ -158,7 +159,7 @@ function apiOf(settings: Settings): Omit<Sessions, keyof RequestHandler> {
       await visit.update(change)
     },
     async get(id) {
-      const found = await access().find(id)
+      const found = await find(settings, id)
       return found ? access().dataOf(found.id, found.stored) : undefined
     },
     async load(request) {
@@ -171,7 +172,7 @@ function apiOf(settings: Settings): Omit<Sessions, keyof RequestHandler> {
     renew: (req) => visitBehind(req).renew(),
     get users() {
       if (!users) throw new TypeError('sessions.users needs the option user, which tells whose session it is')
-      return userSessionsApi(users, (req) => (req as VisitedRequest)[property] as Session | undefined)
+      return userSessionsApi(users, (req) => (req as VisitedRequest)[property] as LiveSession | undefined)
     },
     flash(req) {
       const visit = visitBehind(req)

@@ -120,8 +120,6 @@ const RENEWED = 60_000
 export class RecordAccess implements StoreAccess {
   readonly #store: RecordStore
   readonly #settings: AccessSettings
-  /** The writers of one session that met a conflict in this process go one after the other. */
-  readonly #queues = new Map<string, Promise<unknown>>()
   readonly #process: InThisProcess
 
   constructor(store: RecordStore, settings: AccessSettings) {
@@ -162,7 +160,8 @@ export class RecordAccess implements StoreAccess {
     return afterwards(this.#write(session, dataText, from), (saved) => {
       if (saved) return saved
       if (!from) throw idTaken(session.id)
-      return this.#inTurn(session.id, () => this.#saveMerged(session, from))
+      // In this process, those who met a conflict go one after the other.
+      return this.#process.inTurn(session.id, () => this.#saveMerged(session, from))
     })
   }
 
@@ -185,13 +184,24 @@ export class RecordAccess implements StoreAccess {
 
   /** Loads what others wrote meanwhile, brings it into the session and writes again, until nobody was faster. */
   async #saveMerged(session: Session, from: Stored): Promise<Saved> {
+    const { id } = session
+    try {
+      return await this.#overtake(session, from)
+    } catch (error) {
+      // Under the ID that it came with, what is known of it goes on to hold.
+      goOnAs(session, id)
+      throw error
+    }
+  }
+
+  async #overtake(session: Session, from: Stored): Promise<Saved> {
+    const overwrites = this.#settings.conflict === 'overwrite'
     let base = from
     for (let tries = 1; tries <= MAX_TRIES; tries++) {
       const found = await this.find(session.id)
       if (!found) throw destroyed(session.id)
       const theirs = found.stored
       if (found.id !== session.id) goOnAs(session, found.id)
-      const overwrites = this.#settings.conflict === 'overwrite'
       if (!overwrites) {
         this.merge(session, base, theirs)
         debug('merged the changes of another request')
@@ -199,7 +209,9 @@ export class RecordAccess implements StoreAccess {
       }
       base = theirs
       const text = serializeData(session, this.#store.serializer)
-      const saved = await this.#write(session, text, theirs, overwrites ? 'present' : conditionOf(theirs))
+      // Never over what was not seen, as that may be word of a new ID; in the end, whoever overwrites does.
+      const condition = overwrites && tries === MAX_TRIES ? 'present' : conditionOf(theirs)
+      const saved = await this.#write(session, text, theirs, condition)
       if (saved) return saved
       await new Promise((resolve) => setTimeout(resolve, Math.random() * Math.min(tries, MAX_BACKOFF)))
     }
@@ -276,10 +288,10 @@ export class RecordAccess implements StoreAccess {
     return movedIn(storedNotes(data.cookie))
   }
 
-  /** The same for a record that may be none of a session. */
+  /** The same for a record that may be none of a session, and whose text a store of JSON may have laid out anew. */
   #noteOfMoveIn(record: SessionRecord): Moved | undefined {
     const { serializer } = this.#store
-    if (serializer === JSON && !record.text.startsWith(MOVED)) return undefined
+    if (serializer === JSON && !record.text.includes('"movedTo"')) return undefined
     try {
       return movedIn(storedNotes((serializer.parse(record.text) as SessionData).cookie))
     } catch {
@@ -291,11 +303,11 @@ export class RecordAccess implements StoreAccess {
    * Loads the newest state, has it changed, and writes it if nobody was faster, else begins again.
    * @throws SessionError when the session is gone or others were faster every time
    */
-  update(
+  update<S extends Session>(
     id: string,
-    change: (id: string, newest: SessionData) => MaybePromise<Session>,
-  ): Promise<{ saved: Saved; session: Session }> {
-    return this.#inTurn(id, async () => {
+    change: (id: string, newest: SessionData) => MaybePromise<S>,
+  ): MaybePromise<{ saved: Saved; session: S }> {
+    return this.#process.inTurn(id, async () => {
       for (let tries = 1; tries <= MAX_TRIES; tries++) {
         const found = await this.find(id)
         if (!found) throw destroyed(id)
@@ -348,17 +360,6 @@ export class RecordAccess implements StoreAccess {
   #remove(id: string, version?: Version): MaybePromise<boolean> {
     return withTimeout(this.#store.remove(id, version), 'remove', this.#settings.timeout)
   }
-
-  #inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
-    const before = this.#queues.get(id)
-    const turn = before ? before.then(work, work) : work()
-    this.#queues.set(id, turn)
-    const leave = (): void => {
-      if (this.#queues.get(id) === turn) this.#queues.delete(id)
-    }
-    turn.then(leave, leave)
-    return turn
-  }
 }
 
 function conditionOf(from: Stored | null | undefined): WriteCondition {
@@ -377,10 +378,6 @@ class ClassicAccess implements StoreAccess {
   }
 
   load(id: string): MaybePromise<Stored | null> {
-    return this.#process.afterTouch(id, () => this.#load(id))
-  }
-
-  #load(id: string): MaybePromise<Stored | null> {
     const since = this.#process.count
     const found = this.#call<SessionData | null | undefined>('get', [id])
     if (!isPromise(found)) return found ? { data: checked(id, found), since, process: this.#process } : null
@@ -403,26 +400,27 @@ class ClassicAccess implements StoreAccess {
 
   save(session: Session, dataText: string, from: Stored | null | undefined): MaybePromise<Saved> {
     const { id } = session
-    if (from && this.#process.wasDestroyed(id, from.since)) throw destroyed(id)
-    const since = this.#process.count
-    const set = (): MaybePromise<void> => this.#call('set', [id, session])
-    return afterwards(this.#process.afterTouch(id, set), () => ({
-      stored: { since, process: this.#process },
-      dataText,
-    }))
+    return this.#process.inTurn(id, () => {
+      if (from && this.#process.wasDestroyed(id, from.since)) throw destroyed(id)
+      const since = this.#process.count
+      return afterwards(this.#call('set', [id, session]), () => ({
+        stored: { since, process: this.#process },
+        dataText,
+      }))
+    })
   }
 
   touch(session: Session, stored: Stored | undefined): MaybePromise<void> {
     if (typeof this.#store.touch !== 'function') return
     const { id } = session
-    if (stored && this.#process.wasDestroyed(id, stored.since)) return
-    const touch = (): MaybePromise<void> => this.#call('touch', [id, session])
-    return this.#process.touching(id, this.#process.afterTouch(id, touch))
+    return this.#process.inTurn(id, () => {
+      if (!stored || !this.#process.wasDestroyed(id, stored.since)) return this.#call('touch', [id, session])
+    })
   }
 
   destroy(id: string): MaybePromise<void> {
     this.#process.destroyed(id)
-    return this.#process.afterTouch(id, () => this.#call('destroy', [id]))
+    return this.#process.inTurn(id, () => this.#call('destroy', [id]))
   }
 
   #call<T = void>(method: 'get' | 'set' | 'touch' | 'destroy', args: unknown[]): MaybePromise<T> {
@@ -441,7 +439,8 @@ function checked(id: string, data: unknown): SessionData {
   )
 }
 
-function destroyed(id: string): SessionError {
+/** The error of a save that would bring a destroyed session back. */
+export function destroyed(id: string): SessionError {
   return new SessionError('ERR_SESSION_DESTROYED', `session ${id} was destroyed by another request and is not saved`)
 }
 

@@ -1,8 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { Request } from 'express'
+import type session = require('./index')
 import { notesOf, setNotes, storedNotes, type SessionNotes } from './cookie'
 import { SessionError } from './errors'
+import { InThisProcess } from './in-this-process'
+import { timeoutOf, type Lifetimes } from './lifetimes'
+import { isPromise, type MaybePromise } from './maybe-promise'
 import type { ResolvedOptions } from './options'
 import type { RecordStore, SessionRecord } from './record-store'
 import type { KeyedStore } from './sealed-store'
@@ -36,16 +40,38 @@ type IndexedStore = RecordStore & Required<Pick<RecordStore, 'link' | 'unlink' |
 
 const HANDLE_BYTES = 12
 
+/**
+ * Logins that are no further apart, in ms, may not have seen each other. Of these the later one wins, for whoever looks;
+ * a longer time may be due to a clock that is wrong, and a user who logs in always gets in.
+ */
+const AT_ONCE = 10_000
+
 /** The options that bear on it. */
-type UserOptions = Pick<ResolvedOptions, 'describe' | 'maxSessionsPerUser' | 'onSessionLimit'> & {
-  readonly user: NonNullable<ResolvedOptions['user']>
-}
+type UserOptions = Pick<ResolvedOptions, 'describe' | 'maxSessionsPerUser' | 'onSessionLimit'> &
+  Lifetimes & { readonly user: NonNullable<ResolvedOptions['user']> }
 
 interface Live {
   readonly key: string
   readonly record: SessionRecord
   readonly notes: SessionNotes
   readonly lifetime: number
+}
+
+/** What is noted of a session as a user's. */
+const OWNERSHIP = ['user', 'login', 'handle', 'about'] as const
+
+/** A session that is being stored: under which ID and for whom it stood in the index, and for whom it is entered now. */
+export interface Entry {
+  readonly session: LiveSession
+  readonly id: string
+  readonly formerId: string
+  readonly former: SessionNotes
+  readonly user: string | undefined
+  /** It is in the index by now, under this ID and for this user, and was not before. */
+  readonly isNew: boolean
+  /** The index is renewing what it has already. */
+  readonly renewing?: PromiseLike<void> | undefined
+  readonly isBounded: boolean
 }
 
 /** Keeps the index of users' sessions, and the bound on their number. */
@@ -63,67 +89,150 @@ export class UserSessions {
     this.#max = options.maxSessionsPerUser || Infinity
   }
 
-  /** Whether sessions may be refused to users who have too many. */
-  get refuses(): boolean {
-    return this.#max !== Infinity && this.#options.onSessionLimit === 'refuse'
+  /** Whether sessions of users who have too many may be refused, or ended as soon as they are stored. */
+  get isBounded(): boolean {
+    return this.#max !== Infinity
+  }
+
+  /** Whose session it is, as the application says. */
+  userOf(session: LiveSession): string | undefined {
+    const user = this.#options.user(session)
+    return user === null || user === undefined ? undefined : String(user)
+  }
+
+  /** Whether a session is somebody else's than the index has it. */
+  isChanging(session: LiveSession): boolean {
+    return this.userOf(session) !== notesOf(session.cookie)?.user
   }
 
   /**
-   * Notes whose a session is that is about to be stored, if it has become somebody's or somebody else's; else there is
-   * nothing to wait for.
+   * Stores a session and enters it in the index: before, so that who ends all of a user's sessions just then misses none,
+   * and after, as it may have been merged with what others wrote.
+   * @param isLogin whether it may be one too many; a session that is only entered late is not
+   * @param formerId the ID under which it is in the index
    * @throws SessionError when the user has too many sessions and none is to be ended for it
    */
-  note(session: LiveSession, notes: SessionNotes, req: IncomingMessage): Promise<void> | undefined {
-    const { describe, user: userOf } = this.#options
-    const { id } = session
-    const given = userOf(session)
-    const user = given === null || given === undefined ? undefined : String(given)
-    const before = notes.user
-    if (before === user) return undefined
-    setNotes(session.cookie, notes)
-    const leave = async (): Promise<void> => (before === undefined ? undefined : this.unlink(before, id))
-    if (user === undefined) {
-      delete notes.user
-      return leave()
-    }
-    notes.user = user
-    notes.handle = randomBytes(HANDLE_BYTES).toString('base64url')
-    notes.created ??= Date.now()
-    if (describe) notes.about = describe(req as Request)
-    return this.#add(user, id, this.#store.expiresOf(session)).then(leave, (error: unknown) => {
-      if (before === undefined) delete notes.user
-      else notes.user = before
+  storing<R extends object | null>(
+    session: LiveSession,
+    req: IncomingMessage,
+    isLogin: boolean,
+    save: () => MaybePromise<R>,
+    formerId = session.id,
+  ): MaybePromise<R> {
+    const isNobodys = this.userOf(session) === undefined && notesOf(session.cookie)?.user === undefined
+    return isNobodys ? save() : this.#storing(session, req, isLogin, save, formerId)
+  }
+
+  async #storing<R extends object | null>(
+    session: LiveSession,
+    req: IncomingMessage,
+    isLogin: boolean,
+    save: () => MaybePromise<R>,
+    formerId: string,
+  ): Promise<R> {
+    const entry = await this.enter(session, req, isLogin, formerId)
+    let result: R
+    try {
+      result = await save()
+    } catch (error) {
+      await this.leave(entry)
       throw error
-    })
+    }
+    if (result && 'stored' in result) await this.settle(entry)
+    else await this.leave(entry)
+    return result
   }
 
-  /**
-   * Notes that a session is about to become the user's; noted before the session is stored, so that none is missed.
-   * @throws SessionError when the user has too many sessions and none is to be ended for it
-   */
-  async #add(user: string, id: string, expires: number): Promise<void> {
-    await this.#store.link(user, id, expires)
-    if (!this.refuses) return
-    const others = await this.#others(user, id)
-    if (others.length < this.#max) return
-    await this.#store.unlink(user, id)
-    throw this.#tooMany(others.length)
+  /** The first half of `storing`: notes whose it is, and enters it. */
+  async enter(session: LiveSession, req: IncomingMessage, isLogin: boolean, formerId = session.id): Promise<Entry> {
+    const { id } = session
+    const notes = notesOf(session.cookie) ?? {}
+    const former = { ...notes }
+    const user = this.userOf(session)
+    const isChanging = user !== former.user
+    if (isChanging) this.#note(session, notes, user, req)
+    const isNew = user !== undefined && (isChanging || id !== formerId)
+    const entry = { session, id, formerId, former, user, isNew, isBounded: isLogin && isChanging && this.isBounded }
+    if (user === undefined) return entry
+    const linking = this.#store.link(user, id, this.#store.expiresOf(session))
+    if (!isNew) {
+      if (!isPromise(linking)) return entry
+      // Whoever waits for it is told.
+      linking.then(undefined, () => undefined)
+      return { ...entry, renewing: linking }
+    }
+    await linking
+    if (entry.isBounded && this.#options.onSessionLimit === 'refuse') {
+      const others = await this.#others(user, id)
+      if (others.length >= this.#max) {
+        await this.leave(entry)
+        throw this.#tooMany(others.length)
+      }
+    }
+    return entry
+  }
+
+  #note(session: LiveSession, notes: SessionNotes, user: string | undefined, req: IncomingMessage): void {
+    const { describe } = this.#options
+    for (const name of OWNERSHIP) delete notes[name]
+    if (user !== undefined) {
+      notes.user = user
+      notes.login = Date.now()
+      notes.handle = randomBytes(HANDLE_BYTES).toString('base64url')
+      notes.created ??= notes.login
+      if (describe) notes.about = describe(req as Request)
+    }
+    setNotes(session.cookie, notes)
+  }
+
+  /** Takes back what `enter` did, as the session was not stored. That it fails too is no news. */
+  async leave({ former, id, isNew, session, user }: Entry): Promise<void> {
+    const notes = notesOf(session.cookie)
+    for (const name of OWNERSHIP) if (notes) Object.assign(notes, { [name]: former[name] })
+    try {
+      if (isNew && user !== undefined) await this.#store.unlink(user, id)
+    } catch {
+      // Without its session the entry counts for nothing, and leaves when the store prunes.
+    }
+  }
+
+  /** The second half of `storing`: the session is in the index as what it was stored as, and as nothing else. */
+  async settle({ former, formerId, id, isBounded, isNew, renewing, session, user }: Entry): Promise<void> {
+    const store = this.#store
+    await renewing
+    const owner = notesOf(session.cookie)?.user
+    const isAsEntered = owner === user && session.id === id
+    if (owner !== undefined && !isAsEntered) await store.link(owner, session.id, store.expiresOf(session))
+    if (user !== undefined && isNew && !isAsEntered) await store.unlink(user, id)
+    if (former.user !== undefined && (former.user !== owner || formerId !== session.id)) {
+      await store.unlink(former.user, formerId)
+    }
+    if (isBounded && owner !== undefined && owner === user) await this.#bound(owner, session.id)
   }
 
   /**
    * Bounds the number of the user's sessions, when the new one is stored: of several that log in at the same time, the
    * last to get here sees all of them.
-   * @throws SessionError when there are too many and none is to be ended for the new one, which is ended itself then
+   * @throws SessionError when the new one is one too many and none is to be ended for it
    */
-  async bound(user: string, id: string): Promise<void> {
-    if (this.#max === Infinity) return
-    const others = await this.#others(user, id)
-    if (others.length < this.#max) return
-    if (this.#options.onSessionLimit === 'refuse') {
-      await this.#end(user, this.#keyOf(id))
-      throw this.#tooMany(others.length)
+  async #bound(user: string, id: string): Promise<void> {
+    const live = await this.#live(user)
+    const ownKey = this.#keyOf(id)
+    const own = live.find(({ key }) => key === ownKey)
+    const others = live.filter((other) => other !== own)
+    if (!own || others.length < this.#max) return
+
+    const isRefused = this.#options.onSessionLimit === 'refuse'
+    const ahead = others.filter((other) => (areAtOnce(own, other) ? isRefused === isLater(own, other) : isRefused))
+    if (ahead.length >= this.#max) {
+      await this.#end(user, ownKey)
+      InThisProcess.of(this.#store).destroyed(id)
+      if (isRefused) throw this.#tooMany(ahead.length)
     }
-    for (const { key } of others.slice(this.#max - 1)) await this.#end(user, key)
+    if (isRefused) return
+    const kept = ahead.length >= this.#max ? this.#max : this.#max - 1
+    const ranked = others.sort((a, b) => (isLater(a, b) ? -1 : 1))
+    for (const { key } of ranked.slice(kept)) await this.#end(user, key)
   }
 
   async #others(user: string, id: string): Promise<Live[]> {
@@ -138,17 +247,6 @@ export class UserSessions {
   /** Has the index keep a session that lives on, where entries end by themselves. */
   async renew(user: string, id: string, expires: number): Promise<void> {
     if (this.#store.linksExpire) await this.#store.link(user, id, expires)
-  }
-
-  /** Enters a session that is about to be stored under another ID; it is no new one, whatever the bound. */
-  async link(user: string, id: string, expires: number): Promise<void> {
-    await this.#store.link(user, id, expires)
-  }
-
-  /** Enters a session under the ID that it has by now. */
-  async move(user: string, from: string, to: string, expires: number): Promise<void> {
-    await this.#store.link(user, to, expires)
-    await this.#store.unlink(user, from)
   }
 
   async unlink(user: string, id: string): Promise<void> {
@@ -208,21 +306,44 @@ export class UserSessions {
 
   /** The user's sessions that are still there, the newest first. What is gone leaves the index when the store prunes. */
   async #live(user: string): Promise<Live[]> {
-    const store = this.#store
     const live: Live[] = []
-    for (const key of await store.linked(user)) {
-      const record = await (store.readKey ? store.readKey(key) : store.read(key))
-      const data = record && store.parse(key, record)
-      const notes = data ? storedNotes(data.cookie) : undefined
-      if (!record || notes?.user !== user) continue
-      live.push({ key, record, notes, lifetime: data?.cookie.originalMaxAge ?? store.ttl })
+    for (const key of await this.#store.linked(user)) {
+      const found = await this.#read(key)
+      if (found?.notes.user === user && !timeoutOf(found.notes, this.#options, Date.now())) live.push(found)
     }
     return live.sort((a, b) => (b.notes.created ?? 0) - (a.notes.created ?? 0))
+  }
+
+  /** A record that cannot be read is none of a session that anybody could use. */
+  async #read(key: string): Promise<Live | undefined> {
+    const store = this.#store
+    try {
+      const record = await (store.readKey ? store.readKey(key) : store.read(key))
+      const cookie = record && (store.parse(key, record) as Partial<session.SessionData> | null)?.cookie
+      if (!record || !cookie) return undefined
+      return { key, record, notes: storedNotes(cookie) ?? {}, lifetime: cookie.originalMaxAge ?? store.ttl }
+    } catch (error) {
+      const { code } = error as SessionError
+      if (code === 'ERR_SESSION_SEALED' || code === 'ERR_SESSION_INVALID_RECORD') return undefined
+      throw error
+    }
   }
 
   #keyOf(id: string): string {
     return this.#store.keyOf ? this.#store.keyOf(id) : id
   }
+}
+
+function loginOf({ notes }: Live): number {
+  return notes.login ?? notes.created ?? 0
+}
+
+function areAtOnce(a: Live, b: Live): boolean {
+  return Math.abs(loginOf(a) - loginOf(b)) <= AT_ONCE
+}
+
+function isLater(a: Live, b: Live): boolean {
+  return loginOf(a) === loginOf(b) ? a.key > b.key : loginOf(a) > loginOf(b)
 }
 
 /** Made when the session became the user's; before there were handles, its key. */
@@ -233,7 +354,7 @@ function handleOf(key: string, { handle }: SessionNotes): string {
 /** What applications see of it. */
 export function userSessionsApi(
   users: UserSessions,
-  sessionOf: (req: IncomingMessage) => { id: string; cookie: object } | undefined,
+  sessionOf: (req: IncomingMessage) => LiveSession | undefined,
 ): UserSessionsApi {
   return {
     list: (user, req) => users.list(String(user), req && sessionOf(req)?.id),
@@ -241,7 +362,7 @@ export function userSessionsApi(
     endAll: (user) => users.endAllBut(String(user), undefined),
     async endOthers(req) {
       const session = sessionOf(req)
-      const user = session && notesOf(session.cookie)?.user
+      const user = session && (users.userOf(session) ?? notesOf(session.cookie)?.user)
       return user === undefined ? 0 : users.endAllBut(user, session?.id)
     },
   }

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Request } from 'express'
 import createDebug = require('debug')
 import type session = require('./index')
-import { admit, follow, type Admitted, type Asking } from './admission'
+import { admit, find, follow, type Admitted, type Asking } from './admission'
 import { dataOf, maxAgeIn, serializeData, wholeText } from './changes'
 import { Cookie, notesOf, restoreCookie, setNotes, settingsOf, type SessionNotes } from './cookie'
 import type { PresentedId } from './cookie-header'
@@ -15,7 +15,16 @@ import type { CookieOptions } from './options'
 import { isSecure } from './request'
 import { goOnAs, missing, Session, type LiveSession, type SessionOwner, type SessionRequest } from './session'
 import { Snapshot } from './snapshot'
-import { RecordAccess, type Moved, type Saved, type StoreAccess, type Stored } from './store-access'
+import {
+  destroyed,
+  RecordAccess,
+  type Moved,
+  type Overtaken,
+  type Saved,
+  type StoreAccess,
+  type Stored,
+} from './store-access'
+import type { Entry } from './user-sessions'
 
 const debug = createDebug('express-session')
 
@@ -50,6 +59,8 @@ export class Visit implements SessionOwner {
   #noted = false
   #userNoted = false
   #destroyed = false
+  /** The sessions that this request has destroyed. */
+  #ended: WeakSet<Session> | undefined
   #removed: Cookie | undefined
   /** Without one no new session is made and no new ID given: no cookie could be set for it. */
   #hasResponse = true
@@ -226,7 +237,7 @@ export class Visit implements SessionOwner {
 
   destroyById(id: string): MaybePromise<void> {
     this.#destroyed = true
-    return this.#destroy(id)
+    return this.#destroy(id, this.#notes?.user)
   }
 
   // The session's methods.
@@ -237,25 +248,20 @@ export class Visit implements SessionOwner {
 
   /** Stores a session whose data has this text. */
   write(session: LiveSession, text: string): MaybePromise<void> {
-    const { events, expiresOf, users } = this.settings
+    const { events, users } = this.settings
     const { id } = session
+    if (this.#ended?.has(session)) throw destroyed(id)
     debug('saving %s', id)
     this.#attachNotes(session)
     const cookieSettings = settingsOf(session.cookie)
     const from = this.#storedOf(session)
-    const noted = users?.note(session, (this.#notes ??= {}), this.req)
-    if (noted) this.#userNoted = true
     const save = (): MaybePromise<Saved> => this.#access.save(session, text, from)
-    const saveAndBound = async (): Promise<Saved> => {
-      const result = await save()
-      const user = this.#notes?.user
-      if (user === undefined) return result
-      if (session.id !== id) await users?.move(user, id, session.id, expiresOf(session))
-      await users?.bound(user, session.id)
-      return result
-    }
-    const saved = afterwards(noted ? noted.then(saveAndBound) : save(), ({ stored, dataText }: Saved) => {
+    if (users?.isChanging(session)) this.#userNoted = true
+    const isLogin = !this.isStoredAs(session, text)
+    const saving = users ? users.storing(session, this.req, isLogin, save) : save()
+    const saved = afterwards(saving, ({ stored, dataText }: Saved) => {
       if (session.id !== id) this.#goneOn(session)
+      this.#notes = notesOf(session.cookie)
       this.#stored = stored
       this.#storedId = session.id
       this.#saved = new Snapshot(session, wholeText(dataText), cookieSettings)
@@ -292,11 +298,12 @@ export class Visit implements SessionOwner {
   reload(session: Session): MaybePromise<void> {
     const { req, settings } = this
     debug('reloading %s', session.id)
-    return afterwards(this.#access.find(session.id), (found) => {
+    return afterwards(find(settings, session.id), (found) => {
       if (!found) throw missing()
       this.#stored = found.stored
       this.#storedId = found.id
       const restored = this.#restore(found.id, found.stored)
+      this.#notes = notesOf(restored.cookie)
       req[settings.property] = restored
       if (found.id !== session.id) this.#goneOn(restored)
     })
@@ -306,20 +313,11 @@ export class Visit implements SessionOwner {
     this.#destroyed = true
     this.#removed = session.cookie
     delete this.req[this.settings.property]
-    return this.#destroy(session.id)
-  }
-
-  #destroy(id: string): MaybePromise<void> {
-    const { events, users } = this.settings
-    const user = this.#notes?.user
-    return afterwards(this.#access.destroy(id, id === this.#storedId ? this.#stored : undefined), () => {
-      if (events.wants('destroyed')) events.emit('destroyed', { id })
-      return users && user !== undefined ? users.unlink(user, id) : undefined
-    })
+    return this.#end(session)
   }
 
   regenerate(session: Session): MaybePromise<void> {
-    const destroyed = this.#destroy(session.id)
+    const destroyed = this.#end(session)
     if (!isPromise(destroyed)) return this.replace()
     return destroyed.then(
       () => this.replace(),
@@ -328,6 +326,21 @@ export class Visit implements SessionOwner {
         throw error
       },
     )
+  }
+
+  /** Destroys a session, when a save of it that is under way has ended; whoever still has it, stores it no more. */
+  #end(session: Session): MaybePromise<void> {
+    ;(this.#ended ??= new WeakSet()).add(session)
+    const destroy = (): MaybePromise<void> => this.#destroy(session.id, notesOf(session.cookie)?.user)
+    return this.#saving ? this.#saving.then(destroy, destroy) : destroy()
+  }
+
+  #destroy(id: string, user: string | undefined): MaybePromise<void> {
+    const { events, users } = this.settings
+    return afterwards(this.#access.destroy(id, id === this.#storedId ? this.#stored : undefined), () => {
+      if (events.wants('destroyed')) events.emit('destroyed', { id })
+      return users && user !== undefined ? users.unlink(user, id) : undefined
+    })
   }
 
   /**
@@ -341,7 +354,7 @@ export class Visit implements SessionOwner {
 
   /** Answers where the session went when another request was faster; this one's changes are still to be saved there. */
   async #rename(): Promise<Moved | undefined> {
-    const { events, expiresOf, genid, idProperty, newId, property, users } = this.settings
+    const { events, genid, idProperty, newId, property, users } = this.settings
     const access = this.#access
     const session = this.req[property] as LiveSession
     const oldId = session.id
@@ -352,19 +365,17 @@ export class Visit implements SessionOwner {
     if (from && access instanceof RecordAccess) {
       this.#attachNotes(renewed)
       renewed.touch()
-      const user = this.#notes?.user
-      // Before it is stored, so that who ends all of the user's sessions just then misses none.
-      if (user !== undefined) await users?.link(user, id, expiresOf(renewed))
-      const saved = await access.rename(oldId, renewed, from)
-      const isOurs = saved !== null && !('movedTo' in saved)
-      if (user !== undefined) await users?.unlink(user, isOurs ? oldId : id)
+      const isLogin = !this.isStoredAs(session, serializeData(session, this.settings.serializer))
+      const rename = (): Promise<Saved | Overtaken | null> => access.rename(oldId, renewed, from)
+      const saved = await (users ? users.storing(renewed, this.req, isLogin, rename, oldId) : rename())
       if (!saved) return void (await this.#beginNew())
-      if (!isOurs) {
+      if ('known' in saved) {
         goOnAs(renewed, oldId)
         this.req[property] = renewed
         this.#stored = saved.known
         return saved
       }
+      this.#notes = notesOf(renewed.cookie)
       this.#stored = saved.stored
       this.#storedId = id
       this.#saved = new Snapshot(renewed, wholeText(saved.dataText))
@@ -400,13 +411,10 @@ export class Visit implements SessionOwner {
       await change(this.req[property] as LiveSession)
       return this.save(this.req[property] as LiveSession)
     }
-    const { saved, session: changed } = await access.update(id, async (nowId, data) => {
-      const newest = restoreSession(this.req, this, nowId, data)
-      await change(newest)
-      newest.touch()
-      return newest
-    })
+    const { saved, session: changed } = await this.#changeStored(access, id, change)
+    this.#attachNotes(session)
     access.merge(session, from, saved.stored)
+    this.#notes = notesOf(session.cookie)
     if (changed.id !== id) {
       goOnAs(session, changed.id)
       this.#goneOn(session)
@@ -414,6 +422,34 @@ export class Visit implements SessionOwner {
     }
     this.#saved = new Snapshot(session, wholeText(saved.dataText))
     this.#stored = saved.stored
+  }
+
+  /** What `update` does in the store, and in the index of users' sessions. */
+  async #changeStored(
+    access: RecordAccess,
+    id: string,
+    change: (session: LiveSession) => unknown,
+  ): Promise<{ saved: Saved; session: LiveSession }> {
+    const { serializer, users } = this.settings
+    let entry: Entry | undefined
+    let changed
+    try {
+      changed = await access.update(id, async (nowId, data) => {
+        if (entry) await users?.leave(entry)
+        entry = undefined
+        const newest = restoreSession(this.req, this, nowId, data)
+        const before = users && serializeData(newest, serializer)
+        await change(newest)
+        newest.touch()
+        entry = await users?.enter(newest, this.req, serializeData(newest, serializer) !== before)
+        return newest
+      })
+    } catch (error) {
+      if (entry) await users?.leave(entry)
+      throw error
+    }
+    if (entry) await users?.settle(entry)
+    return changed
   }
 
   /** The notes beside the data, as this request knows them. */
@@ -479,10 +515,10 @@ export class Visit implements SessionOwner {
     return this.#saving
   }
 
-  /** Whether a save may be refused, as the ID is taken or the user has too many sessions. */
+  /** Whether a save may be refused or come to nothing, as the ID is taken or the user has too many sessions. */
   get mayBeRefused(): boolean {
     const { genid, users } = this.settings
-    return (this.#userNoted && users?.refuses === true) || (genid !== undefined && this.#stored === null)
+    return (this.#userNoted && users?.isBounded === true) || (genid !== undefined && this.#stored === null)
   }
 
   /** The cookie of a session that was destroyed, where the client has it. */
@@ -544,7 +580,12 @@ export class Visit implements SessionOwner {
       changed: !unset && (!original?.hasData(session, data) || (this.#noted && !isPresented)),
       settingsChanged:
         !unset && presented?.id === id && original?.isOf(session) === true && !original.hasSettings(session),
-      saved: !unset && !this.#notesDue && saved?.hasData(session, data) === true && saved.hasSettings(session),
+      saved:
+        !unset &&
+        !this.#notesDue &&
+        !settings.users?.isChanging(session) &&
+        saved?.hasData(session, data) === true &&
+        saved.hasSettings(session),
       everSaved: saved !== undefined,
       oldSecret: presented?.oldSecret === true,
       moved: this.#moved,
@@ -560,6 +601,11 @@ export class Visit implements SessionOwner {
   /** Whether this text is that of a session's data as the store has it. */
   isStoredAs(session: LiveSession, text: string): boolean {
     return this.#saved?.hasData(session, text) === true
+  }
+
+  /** Whether nothing can come in between while the store renews a session. */
+  get renewsInOneStep(): boolean {
+    return this.#access instanceof RecordAccess
   }
 
   /** Renews a session that nobody has looked at; without parsing it, where its text tells how long it lives. */

@@ -1,11 +1,12 @@
 import { EventEmitter } from 'node:events'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import session, { MemoryStore, type RecordStore, type SessionData, type WriteCondition } from '../src'
 import { serializeData } from '../src/changes'
 import { restoreCookie } from '../src/cookie'
 import { SessionEvents } from '../src/events'
 import { storeAccess, type AccessSettings, type Stored } from '../src/store-access'
 import { classicStore } from './faults/fault'
+import { settled } from './support/app'
 
 const settings = (changes: Partial<AccessSettings> = {}): AccessSettings => ({
   conflict: 'merge',
@@ -122,26 +123,51 @@ describe('classic stores', () => {
     expect(store.calls).toEqual(['get', 'destroy'])
   })
 
-  test('what follows a touch waits for it', async () => {
+  test('whoever writes to a session waits for those who came before', async () => {
     const order: string[] = []
-    let touched: () => void = () => undefined
-    const store = Object.assign(classicStore(session as never, new Map([['a', '{"cookie":{}}']])), {
-      touch(_id: string, _data: SessionData, callback: () => void) {
-        order.push('touch')
-        touched = callback
-      },
-      get(_id: string, callback: (error: null, data: object) => void) {
-        order.push('get')
-        callback(null, { cookie: {} })
-      },
+    const going: (() => void)[] = []
+    const method =
+      (name: string) =>
+      (...args: unknown[]): void => {
+        order.push(name)
+        going.push(args.at(-1) as () => void)
+      }
+    const store = Object.assign(classicStore(session as never), {
+      touch: method('touch'),
+      set: method('set'),
+      destroy: method('destroy'),
     })
     const access = storeAccess(store, settings())()
-    const touching = access.touch(sessionOf('a'), undefined)
-    const loading = access.load('a')
-    expect(order).toEqual(['touch'])
-    touched()
-    await Promise.all([touching, loading])
-    expect(order).toEqual(['touch', 'get'])
+    const one = sessionOf('a')
+    const writes: unknown[] = [access.touch(one, undefined), access.save(one, '{}', undefined), access.destroy('a')]
+    for (const name of ['touch', 'set', 'destroy']) {
+      expect(order).toEqual([...order.slice(0, -1), name])
+      going.shift()?.()
+      await settled()
+    }
+    await Promise.all(writes)
+    expect(order).toEqual(['touch', 'set', 'destroy'])
+  })
+
+  test('one whose store never answers does not keep the others for ever', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    const store = Object.assign(classicStore(session as never), { touch: () => undefined })
+    const access = storeAccess(store, settings())()
+    void access.touch(sessionOf('a'), undefined)
+    const saved = access.save(sessionOf('a'), '{}', undefined)
+    await vi.advanceTimersByTimeAsync(10_000)
+    vi.useRealTimers()
+    await saved
+    expect(store.records.has('a')).toBe(true)
+  })
+
+  test('a save under way when the session is destroyed does not bring it back', async () => {
+    const store = classicStore(session as never)
+    const { set } = store
+    store.set = (...args) => setTimeout(() => set.apply(store, args), 5)
+    const access = storeAccess(store, settings())()
+    await Promise.all([access.save(sessionOf('a'), '{}', undefined), access.destroy('a')])
+    expect([...store.records]).toEqual([])
   })
 
   test.each<[string, unknown]>([
