@@ -29,6 +29,7 @@ export class ExpiryQueue<T extends Ending> {
   }
 
   remove(item: T): void {
+    if (item.place < 0) return
     const last = this.#heap.pop()
     if (last !== item && last) {
       this.#put(last, item.place)

@@ -38,7 +38,7 @@ export interface MemoryStore extends RecordStore {
   prune(limit: number): number
   removeAll(): void
   count(): number
-  link(user: string, id: string): void
+  link(user: string, id: string, expires?: number): void
   unlink(user: string, id: string): void
   linked(user: string): string[]
 }
@@ -64,7 +64,8 @@ class Entry implements Ending {
 const START = Date.now()
 const PRUNE_BATCH = 500
 const MIN_PRUNE_DELAY = 1000
-const MAX_PRUNE_DELAY = 2 ** 31 - 1
+/** What is stored later may end sooner than all that is there. */
+const MAX_PRUNE_DELAY = 60_000
 const MAX_OPEN_SCANS = 16
 
 /** What was used longest ago, first. One iterator is kept: a new one would walk over every gap that deletions left. */
@@ -100,6 +101,8 @@ class Memory {
   /** The IDs of each user's sessions, and the user of each session that has one. */
   readonly users = new Map<string, Set<string>>()
   readonly userOf = new Map<string, string>()
+  /** What stands in the queue, until its link ends, for a session that is linked and not stored. */
+  readonly awaited = new Map<string, Entry>()
   /** Scans under way; the oldest is given up when there are too many. */
   readonly scans = new Map<string, Iterator<Entry>>()
   scanCount = 0
@@ -127,19 +130,39 @@ class Memory {
   }
 
   add(entry: Entry): void {
+    this.stopAwaiting(entry.id)
     while (this.entries.size >= this.max) this.makeRoom()
     this.entries.set(entry.id, entry)
-    this.queue.add(entry)
+    this.enqueue(entry)
     if (this.bounded) this.recencyOf(entry).use(entry)
+  }
+
+  awaitSession(id: string, until: number): void {
+    const awaited = this.awaited.get(id)
+    this.stopAwaiting(id)
+    const entry = new Entry(id, '', Math.max(until, awaited?.expires ?? until))
+    this.awaited.set(id, entry)
+    this.enqueue(entry)
+  }
+
+  stopAwaiting(id: string): void {
+    const awaited = this.awaited.get(id)
+    if (!awaited) return
+    this.awaited.delete(id)
+    this.queue.remove(awaited)
+  }
+
+  enqueue(entry: Entry): void {
+    this.queue.add(entry)
     if (!this.timer) this.schedulePrune()
   }
 
   drop(entry: Entry): void {
     this.entries.delete(entry.id)
+    this.awaited.delete(entry.id)
     this.queue.remove(entry)
     if (this.bounded) this.recencyOf(entry).delete(entry)
-    const user = this.userOf.get(entry.id)
-    if (user !== undefined) this.forgetUser(user, entry.id)
+    this.forgetUser(entry.id)
   }
 
   recencyOf(entry: Entry): Recency {
@@ -151,7 +174,24 @@ class Memory {
     if (entry) this.drop(entry)
   }
 
-  forgetUser(user: string, id: string): void {
+  /** Notes whose session it is, or with `undefined` that it is nobody's. */
+  setUser(id: string, user: string | undefined): void {
+    if (this.userOf.get(id) === user) return
+    const entry = this.bounded ? this.find(id) : undefined
+    if (entry) this.recencyOf(entry).delete(entry)
+    this.forgetUser(id)
+    if (user !== undefined) {
+      this.userOf.set(id, user)
+      const ids = this.users.get(user)
+      if (ids) ids.add(id)
+      else this.users.set(user, new Set([id]))
+    }
+    if (entry) this.recencyOf(entry).use(entry)
+  }
+
+  forgetUser(id: string): void {
+    const user = this.userOf.get(id)
+    if (user === undefined) return
     this.userOf.delete(id)
     const ids = this.users.get(user)
     ids?.delete(id)
@@ -285,25 +325,18 @@ const methods: Partial<MemoryStore> & ThisType<MemoryStore> = {
     return memory.entries.size
   },
 
-  link(user, id) {
+  link(user, id, expires = Date.now() + DEFAULT_TTL) {
     const memory = memoryOf(this)
-    const entry = memory.bounded ? memory.find(id) : undefined
-    if (entry) memory.recencyOf(entry).delete(entry)
-    this.unlink(memory.userOf.get(id) ?? user, id)
-    memory.userOf.set(id, user)
-    const ids = memory.users.get(user)
-    if (ids) ids.add(id)
-    else memory.users.set(user, new Set([id]))
-    if (entry) memory.signedIn.use(entry)
+    const entry = memory.find(id)
+    memory.setUser(id, user)
+    if (!entry) memory.awaitSession(id, expires - START)
   },
 
   unlink(user, id) {
     const memory = memoryOf(this)
     if (memory.userOf.get(id) !== user) return
-    const entry = memory.bounded ? memory.find(id) : undefined
-    if (entry) memory.signedIn.delete(entry)
-    memory.forgetUser(user, id)
-    if (entry) memory.anonymous.use(entry)
+    memory.stopAwaiting(id)
+    memory.setUser(id, undefined)
   },
 
   linked(user) {

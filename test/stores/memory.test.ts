@@ -20,6 +20,8 @@ afterEach(() => vi.useRealTimers())
 const endingIn = (ms: number, data: object = {}): never =>
   ({ cookie: { originalMaxAge: ms, expires: new Date(Date.now() + ms) }, ...data }) as never
 const endless = (data: object = {}): never => ({ cookie: {}, ...data }) as never
+const TEXT = JSON.stringify({ cookie: {} })
+const withVersion = (record?: { text: string }): object | undefined => record && { ...record, version: record.text }
 const idsIn = (store: MemoryStore): string[] => Object.keys(store.sessions).sort()
 
 async function fill(store: MemoryStore, ids: string, ms = DAY): Promise<void> {
@@ -63,6 +65,15 @@ describe('lifetimes', () => {
     vi.advanceTimersByTime(10)
     expect(vi.getTimerCount()).toBe(0)
     expect(await store.length()).toBe(0)
+  })
+
+  test('a session leaves by itself, too, when it ends before all that were stored earlier', async () => {
+    const store = new MemoryStore()
+    await store.set('long', endingIn(DAY))
+    await store.set('short', endingIn(1000))
+    vi.advanceTimersByTime(60_000)
+    expect(store.prune(Infinity)).toBe(0)
+    expect(idsIn(store)).toEqual(['long'])
   })
 
   test('without an expiry it lives for a day, and touch renews that', async () => {
@@ -192,6 +203,16 @@ describe('max', () => {
     await request(app).get('/').set('Cookie', cookie).expect('ada')
   })
 
+  test('nor who is then logged in as somebody else', async () => {
+    const store = new MemoryStore({ max: 3 })
+    await fill(store, 'a')
+    store.link('ada', 'a')
+    store.link('grace', 'a')
+    await fill(store, 'bcdef')
+    expect(idsIn(store)).toEqual(['a', 'e', 'f'])
+    expect([store.linked('ada'), store.linked('grace')]).toEqual([[], ['a']])
+  })
+
   test.each([
     [{ max: 0 }, /MemoryStore: option max must be a whole number of at least 1/],
     [{ max: NaN }, /option max/],
@@ -199,5 +220,159 @@ describe('max', () => {
     [{ ttl: '1 day' }, /option ttl/],
   ])('%o is refused', (options, message) => {
     expect(() => new MemoryStore(options as never)).toThrow(message)
+  })
+})
+
+describe("a user's sessions", () => {
+  test('a link waits for its session until it ends, and leaves by itself', () => {
+    const store = new MemoryStore()
+    store.link('ada', 'stored', Date.now() + 1000)
+    store.link('ada', 'later', Date.now() + 1000)
+    store.link('ada', 'later', Date.now() + 5000)
+    store.link('ada', 'later', Date.now() + 2000)
+    store.link('ada', 'never', Date.now() + 1000)
+    store.link('ada', 'gone', Date.now() + 1000)
+    store.write('stored', TEXT, Date.now() + DAY, 'absent')
+    store.write('gone', TEXT, Date.now() + DAY, 'absent')
+    store.remove('gone')
+    vi.advanceTimersByTime(4000)
+    expect(store.linked('ada')).toEqual(['stored', 'later'])
+    vi.advanceTimersByTime(60_000)
+    expect(store.linked('ada')).toEqual(['stored'])
+    store.unlink('ada', 'stored')
+    store.link('ada', 'never', Date.now() + 1000)
+    store.unlink('ada', 'never')
+    expect(store.linked('ada')).toEqual([])
+    vi.advanceTimersByTime(DAY)
+    expect(vi.getTimerCount()).toBe(0)
+  })
+
+  test('a session that is stored as its link ends keeps it, though room is made for it', () => {
+    const store = new MemoryStore({ max: 1 })
+    store.write('other', TEXT, Date.now() + DAY, 'absent')
+    store.link('ada', 'a', Date.now())
+    store.write('a', TEXT, Date.now() + DAY, 'absent')
+    store.prune(Infinity)
+    expect(store.linked('ada')).toEqual(['a'])
+  })
+})
+
+/** What a store with a bound has to do, told as simply as can be: sessions stand in the order of their last use. */
+class Model {
+  readonly sessions = new Map<string, { text: string; expires: number }>()
+  readonly userOf = new Map<string, string>()
+  readonly linkedUntil = new Map<string, number>()
+
+  constructor(readonly max: number) {}
+
+  use(id: string): { text: string; expires: number } | undefined {
+    const found = this.sessions.get(id)
+    if (!found) return undefined
+    if (found.expires <= Date.now()) return void this.end(id)
+    this.sessions.delete(id)
+    this.sessions.set(id, found)
+    return found
+  }
+
+  end(id: string): void {
+    this.sessions.delete(id)
+    this.userOf.delete(id)
+  }
+
+  write(id: string, text: string, expires: number, condition: 'always' | 'absent' | 'present'): boolean {
+    const found = this.use(id)
+    if (condition === (found ? 'absent' : 'present')) return false
+    if (expires <= Date.now()) {
+      if (found) this.end(id)
+      return true
+    }
+    if (!found) this.makeRoom()
+    this.sessions.set(id, { text, expires })
+    return true
+  }
+
+  makeRoom(): void {
+    const live = (): string[] => [...this.sessions].flatMap(([id, { expires }]) => (expires > Date.now() ? [id] : []))
+    while (live().length >= this.max) this.end(live().find((id) => !this.userOf.has(id)) ?? (live()[0] as string))
+  }
+
+  renew(id: string, expires: number): boolean {
+    const found = this.use(id)
+    if (found) found.expires = expires
+    return found !== undefined
+  }
+
+  remove(id: string): boolean {
+    const found = this.use(id)
+    if (found) this.end(id)
+    return found !== undefined
+  }
+
+  link(user: string, id: string, expires: number): void {
+    const found = this.use(id)
+    const isWaiting = !found && this.userOf.has(id)
+    this.userOf.set(id, user)
+    this.linkedUntil.set(id, Math.max(expires, isWaiting ? (this.linkedUntil.get(id) as number) : 0))
+  }
+
+  unlink(user: string, id: string): void {
+    if (this.userOf.get(id) !== user) return
+    this.use(id)
+    this.userOf.delete(id)
+  }
+
+  linked(user: string): string[] {
+    return [...this.userOf].flatMap(([id, of]) => (of === user ? [id] : []))
+  }
+
+  prune(): void {
+    for (const [id, { expires }] of this.sessions) if (expires <= Date.now()) this.end(id)
+    for (const id of this.userOf.keys()) {
+      if (!this.sessions.has(id) && (this.linkedUntil.get(id) as number) <= Date.now()) this.userOf.delete(id)
+    }
+  }
+}
+
+describe('whatever is done, in whatever order', () => {
+  test.each(Array.from({ length: 50 }, (_, seed) => seed))('seed %i', (seed) => {
+    let state = seed
+    const below = (n: number): number => {
+      state = (Math.imul(state, 1_103_515_245) + 12_345) & 0x7fffffff
+      return (state >> 8) % n
+    }
+    const max = 1 + below(6)
+    const store = new MemoryStore({ max })
+    const model = new Model(max)
+    for (let step = 0; step < 200; step++) {
+      const [id, user, end] = [`s${below(9)}`, `u${below(3)}`, Date.now() + 1000 * below(300)]
+      const text = JSON.stringify({ cookie: {}, step })
+      const condition = (['always', 'absent', 'present'] as const)[below(3)] as 'always'
+      const steps = [
+        () => expect(store.write(id, text, end, condition) !== null).toBe(model.write(id, text, end, condition)),
+        () => expect(store.read(id) ?? undefined).toEqual(withVersion(model.use(id))),
+        () => expect(store.renew(id, end)).toBe(model.renew(id, end)),
+        () => expect(store.remove(id)).toBe(model.remove(id)),
+        () => [store, model].forEach((either) => either.link(user, id, end + 1000)),
+        () => [store, model].forEach((either) => either.unlink(user, id)),
+        () => {
+          vi.advanceTimersByTime(1000 * below(40))
+          store.prune(Infinity)
+          model.prune()
+          for (const u of ['u0', 'u1', 'u2']) expect(store.linked(u).sort()).toEqual(model.linked(u).sort())
+          expect(store.count()).toBe(model.sessions.size)
+        },
+      ]
+      steps[Math.max(0, below(steps.length + 3) - 3)]?.()
+      const live = [...model.sessions].filter(([, { expires }]) => expires > Date.now())
+      expect(
+        store
+          .scan(null, Infinity)
+          .records.map((record) => record.id)
+          .sort(),
+      ).toEqual(live.map(([id]) => id).sort())
+    }
+    vi.advanceTimersByTime(400_000)
+    expect(vi.getTimerCount()).toBe(0)
+    expect([store.prune(Infinity), store.count()]).toEqual([0, 0])
   })
 })
