@@ -1,7 +1,7 @@
 // The tests on everything that sessile is for: npm run matrix [-- node20 express4 typescript7 …]
 // Each version of Node and of TypeScript comes from npm; the library under test is the packed one.
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 
@@ -22,7 +22,8 @@ function pack() {
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder)
   execFileSync('npm', ['pack', '--silent', '--pack-destination', folder], { cwd: root })
-  execFileSync('tar', ['-xzf', path.join(folder, 'sessile-1.0.0.tgz'), '-C', folder])
+  const [tarball] = readdirSync(folder)
+  execFileSync('tar', ['-xzf', path.join(folder, tarball), '-C', folder])
   return path.join(folder, 'package')
 }
 
