@@ -1,5 +1,5 @@
 import { SessionError } from './errors'
-import { stringifyCookie, stringifyWithout } from './cookie'
+import { plainCookie, stringifyCookie, stringifyWithout } from './cookie'
 import type { Serializer } from './record-store'
 
 /**
@@ -94,8 +94,7 @@ export function serializeRecord(session: SessionLike, dataText: string, serializ
 /** A session as serializers other than JSON get it: plain, whatever it was made of. */
 export function plainRecord(session: SessionLike): object {
   const { cookie, ...data } = session
-  const toJSON = (cookie as { toJSON?: () => unknown } | undefined)?.toJSON
-  return { cookie: toJSON ? toJSON.call(cookie) : cookie, ...data }
+  return { cookie: plainCookie(cookie), ...data }
 }
 
 /** Says which key of a session cannot be stored, and why. */

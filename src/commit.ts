@@ -2,6 +2,7 @@ import type { ServerResponse } from 'node:http'
 import type { Request } from 'express'
 import createDebug = require('debug')
 import { serializeData } from './changes'
+import type { Cookie } from './cookie'
 import { writeSessionCookie, type Signer } from './cookie-header'
 import { decide, type Decision } from './decide'
 import { warnOnce, type SessionError } from './errors'
@@ -12,6 +13,11 @@ import { savesItself, type LiveSession } from './session'
 import { UNSEEN, type Visit } from './visit'
 
 const debug = createDebug('express-session')
+
+/** Of an object that the application has put in place of the cookie, nothing is sent, as in express-session. */
+function dataOf(cookie: Cookie): Partial<Cookie['data']> {
+  return (cookie as Partial<Cookie>).data ?? {}
+}
 
 /** The end of a visit: what becomes of the session is decided, its cookie written, and the session committed. */
 export class Commit implements EndOfResponse {
@@ -84,7 +90,7 @@ export class Commit implements EndOfResponse {
     if (!presented) settings.watch?.cookieGiven()
     if (settings.noStore) res.setHeader('Cache-Control', 'no-store')
     const encoded = presented?.id === id && presented.encoded ? presented.encoded : (this.#signer as Signer).sign(id)
-    writeSessionCookie(res, settings.name, encoded, session.cookie.data)
+    writeSessionCookie(res, settings.name, encoded, dataOf(session.cookie))
   }
 
   #decide(session: LiveSession | null | undefined, text?: string): Decision {
@@ -126,6 +132,8 @@ export class Commit implements EndOfResponse {
       }
       session = visit.look()
     }
+    // As in express-session, `false` and the like are no session, and no word that it is to be destroyed.
+    if (!session && session !== null && session !== undefined) return
     const live = session as LiveSession
     const text = session ? serializeData(live, visit.settings.serializer) : ''
     if (!session || !visit.mayHaveGoneOn) return this.#conclude(live, text, headersGone)
@@ -268,11 +276,10 @@ export class Commit implements EndOfResponse {
   /** Express ends the connection of a response that has begun and gets an error, so what is under way goes first. */
   report(error: unknown): void {
     const { req, settings } = this.#visit
-    const res: ServerResponse & { stream?: { closed: boolean } } = this.#res
-    // HTTP/2 responses lack `writableFinished`.
-    const isFinished: boolean | undefined = res.writableFinished ?? res.stream?.closed
-    if (isFinished) return settings.events.emit('storeError', { error, id: String(req[settings.idProperty]) })
-    if (isFinished === undefined || res.closed) return void setImmediate(this.#next, error)
+    const res: ServerResponse & { stream?: { destroyed: boolean } } = this.#res
+    if (res.writableFinished) return settings.events.emit('storeError', { error, id: String(req[settings.idProperty]) })
+    const isGone = res.closed || res.destroyed || res.stream?.destroyed
+    if (isGone || typeof res.once !== 'function') return void setImmediate(this.#next, error)
     const tell = (): void => {
       res.off('finish', tell)
       res.off('close', tell)

@@ -4,9 +4,11 @@ import cookie = require('cookie')
 import signature = require('cookie-signature')
 import createDebug = require('debug')
 import depd = require('depd')
-import type { Cookie } from './cookie'
+import type { CookieData } from './cookie'
 import { isTime, utcText } from './moments'
 import type { Secret } from './options'
+
+type CookieSettings = Partial<CookieData>
 
 const debug = createDebug('express-session')
 const deprecate = depd('express-session')
@@ -21,6 +23,9 @@ export interface PresentedId {
   /** True when no client has brought it, but the application, which may use an ID that the session had before. */
   readonly byApplication?: true
 }
+
+/** How many characters end a signed value: a dot, and 256 bits in base64. What ends otherwise costs no HMAC. */
+const SIGNATURE = 1 + 43
 
 /** How many verified cookies are remembered: what a busy process sees in some minutes, in at most 4 MB. */
 const REMEMBERED = 5000
@@ -66,6 +71,10 @@ export class Signer {
       return undefined
     }
     const signed = value.slice(2)
+    if (signed.length - signed.lastIndexOf('.') !== SIGNATURE) {
+      debug('cookie has no valid signature')
+      return undefined
+    }
     for (let i = 0; i < this.#keys.length; i++) {
       const id = signature.unsign(signed, this.#keys[i] as KeyObject)
       if (!id) continue
@@ -150,7 +159,7 @@ function isBlank(code: number): boolean {
 }
 
 /** Adds the session cookie, its value encoded already, to the response's Set-Cookie headers. */
-export function writeSessionCookie(res: ServerResponse, name: string, encoded: string, settings: Cookie['data']): void {
+export function writeSessionCookie(res: ServerResponse, name: string, encoded: string, settings: CookieSettings): void {
   const header = toSetCookie(name, encoded, settings)
   debug('set-cookie %s', name)
   const others = res.getHeader('Set-Cookie') as string | string[] | undefined
@@ -160,7 +169,7 @@ export function writeSessionCookie(res: ServerResponse, name: string, encoded: s
 /** What stands before the value, between it and the expiry, and after that. */
 interface Template {
   readonly name: string
-  readonly settings: Cookie['data']
+  readonly settings: CookieSettings
   readonly middle: string
   readonly end: string
 }
@@ -172,7 +181,7 @@ let template: Template | undefined
  * The header as the `cookie` package makes it. Between two cookies of an application mostly the value and the expiry
  * differ, so the rest is kept from one to the next.
  */
-function toSetCookie(name: string, encoded: string, settings: Cookie['data']): string {
+function toSetCookie(name: string, encoded: string, settings: CookieSettings): string {
   const { expires } = settings
   if (!isTime(expires))
     return cookie.serialize(name, encoded, { ...settings, encode: asItIs } as cookie.CookieSerializeOptions)
@@ -187,7 +196,7 @@ function asItIs(value: string): string {
 function fits(
   known: Template,
   name: string,
-  { domain, httpOnly, partitioned, path, priority, sameSite, secure }: Cookie['data'],
+  { domain, httpOnly, partitioned, path, priority, sameSite, secure }: CookieSettings,
 ): boolean {
   const { settings } = known
   return (
@@ -202,7 +211,7 @@ function fits(
   )
 }
 
-function makeTemplate(name: string, settings: Cookie['data']): Template {
+function makeTemplate(name: string, settings: CookieSettings): Template {
   const whole = cookie.serialize(name, '', { ...settings, expires: SOME_TIME } as cookie.CookieSerializeOptions)
   const [before = '', end = ''] = whole.split(SOME_TIME.toUTCString())
   return { name, settings, middle: before.slice(name.length + 1), end }

@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv, createHash, createSecretKey, KeyObject, randomBytes } from 'node:crypto'
-import { SessionError } from './errors'
+import { SessionError, shortened } from './errors'
 
 /** A key of 32 bytes, as such or in base64 or hex; of several the first encrypts and all decrypt. */
 export type Encryption = EncryptionKey | EncryptionKey[]
@@ -74,7 +74,7 @@ export function envelopeIn(text: string): string | undefined {
 
 /** The message has enough of the key to find the record by, and too little to use it as an ID. */
 function unreadable(key: string, why: string, remedy = 'Delete it', cause?: unknown): SessionError {
-  const message = `the record of session ${key.slice(0, 12)}… cannot be read, as it ${why}. ${remedy}`
+  const message = `the record of session ${shortened(key)} cannot be read, as it ${why}. ${remedy}`
   return new SessionError('ERR_SESSION_SEALED', message, { cause })
 }
 

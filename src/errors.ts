@@ -22,6 +22,16 @@ export class SessionError extends Error {
   }
 }
 
+/** An option that cannot be used, of `session()` or of a store: a TypeError, as express-session throws for its own. */
+export class OptionError extends TypeError {
+  readonly code: SessionErrorCode = 'ERR_SESSION_OPTION'
+}
+
+/** An ID as errors and warnings show it: with the whole of it, who reads a log could be in the session. */
+export function shortened(id: string): string {
+  return `${id.slice(0, 8)}…`
+}
+
 const warned = new Set<string>()
 
 /** Emits a process warning with this code, once in a process for each `key` (default: the code). */

@@ -15,7 +15,7 @@ export function afterwards<T, U>(value: MaybePromise<T>, next: (value: T) => May
 
 /**
  * Runs the work and hands its end to the callback, outside of any promise chain, so that what the callback throws is
- * the caller's own. Without a callback it returns a promise; one that nobody awaits does not end the process.
+ * the caller's own; where there is nothing to tell, it is called with nothing. Without a callback it returns a promise; one that nobody awaits does not end the process.
  */
 export function answer<T>(callback: Callback<[T]> | undefined, work: () => MaybePromise<T>): Promise<T> | undefined {
   const promise = new Promise<T>((resolve) => resolve(work()))
@@ -24,7 +24,7 @@ export function answer<T>(callback: Callback<[T]> | undefined, work: () => Maybe
     return promise
   }
   promise.then(
-    (value) => process.nextTick(callback, null, value),
+    (value) => (value === undefined ? process.nextTick(callback) : process.nextTick(callback, null, value)),
     (error: unknown) => process.nextTick(callback, error),
   )
   return undefined

@@ -238,6 +238,8 @@ function settle(options: ResolvedOptions): Settings {
   if (options.renewalTimeout > 0) demandRecords(store, 'renewalTimeout')
   const visitKey = Symbol('sessile.visit')
   const visitIn = (req: object): Visit => (req as VisitedRequest)[visitKey] as Visit
+  /** False for an object that only inherits from the request, and may have a session of its own. */
+  const isOfVisit = (req: object): boolean => Object.hasOwn(req, visitKey)
   return Object.freeze({
     ...options,
     store,
@@ -260,7 +262,8 @@ function settle(options: ResolvedOptions): Settings {
         return visitIn(this).session
       },
       set(this: object, value: unknown) {
-        visitIn(this).session = value
+        if (isOfVisit(this)) visitIn(this).session = value
+        else setOwn(this, options.property, value)
       },
     },
     idAccessor: {
@@ -270,12 +273,17 @@ function settle(options: ResolvedOptions): Settings {
         return visitIn(this).id
       },
       set(this: object, value: unknown) {
-        visitIn(this).id = value
+        if (isOfVisit(this)) visitIn(this).id = value
+        else setOwn(this, options.property + 'ID', value)
       },
     },
     newId: () => uid.sync(24),
     signerOf: ownSigner ? () => ownSigner : signerOfRequest(),
   })
+}
+
+function setOwn(object: object, name: string, value: unknown): void {
+  Object.defineProperty(object, name, { value, configurable: true, enumerable: true, writable: true })
 }
 
 function sealed(store: session.Store, { hashIds, encryption }: ResolvedOptions): session.Store {

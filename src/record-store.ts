@@ -1,6 +1,6 @@
 import type session = require('./index')
 import { plainRecord } from './changes'
-import { SessionError } from './errors'
+import { SessionError, shortened } from './errors'
 import { afterwards, answer, type Callback, type MaybePromise } from './maybe-promise'
 import { Store } from './store'
 
@@ -114,7 +114,7 @@ export abstract class RecordStore extends Store {
     } catch (error) {
       throw new SessionError(
         'ERR_SESSION_INVALID_RECORD',
-        `the record of session ${id} cannot be parsed: ${String(error)}`,
+        `the record of session ${shortened(id)} cannot be parsed: ${String(error)}`,
         {
           cause: error,
         },
@@ -125,7 +125,8 @@ export abstract class RecordStore extends Store {
   }
 
   get(id: string, callback?: Callback<[data?: SessionData | null]>): Promise<SessionData | undefined> | undefined {
-    return answer(callback, () => afterwards(this.read(id), (record) => (record ? this.parse(id, record) : undefined)))
+    const told = callback && ((error?: unknown, data?: SessionData) => callback(error ?? null, data))
+    return answer(told, () => afterwards(this.read(id), (record) => (record ? this.parse(id, record) : undefined)))
   }
 
   set(id: string, data: SessionData, callback?: Callback): Promise<void> | undefined {

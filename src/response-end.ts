@@ -1,5 +1,6 @@
 import type { EventEmitter } from 'node:events'
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import { ServerResponse, type IncomingMessage } from 'node:http'
+import { constants } from 'node:http2'
 import type { Socket } from 'node:net'
 import { isPromise, type MaybePromise } from './maybe-promise'
 
@@ -56,7 +57,7 @@ export function holdEnd(res: ServerResponse, hooks: EndOfResponse): void {
     if (!isPromise(committed)) return end.apply(res, args)
 
     try {
-      if (!hooks.holdsHeaders) fixHeaders(res, body)
+      if (!hooks.holdsHeaders) fixHeaders(res, isLast(end) ? body : undefined)
     } catch (error) {
       left = committed.then(undefined, (failure: unknown) => hooks.report(failure))
       throw error
@@ -84,7 +85,7 @@ export function holdEnd(res: ServerResponse, hooks: EndOfResponse): void {
         callOff(error, args)
         return
       }
-      if (answer !== 'respond') res.destroy?.()
+      if (answer !== 'respond') cutOff(res)
       hooks.report(error)
       proceed()
     })
@@ -101,8 +102,15 @@ export function holdEnd(res: ServerResponse, hooks: EndOfResponse): void {
     return res
   }
 
+  sessionEnd[SESSION_END] = true as const
   res.end = sessionEnd as typeof res.end
   if (res.req?.method === 'HEAD') commitAtClose(res, hooks)
+}
+
+/** Without a code, the end of an HTTP/2 stream looks like that of a whole answer. */
+function cutOff(res: ServerResponse & { stream?: { close?(code: number): void } }): void {
+  if (res.stream?.close) res.stream.close(constants.NGHTTP2_INTERNAL_ERROR)
+  else res.destroy?.()
 }
 
 /** On HTTP/2 the header block ends the answer to HEAD: a body that is piped fails, and `end` is never called. */
@@ -135,15 +143,28 @@ function isWritable(chunk: unknown): chunk is string | Uint8Array | null | undef
   return chunk === undefined || chunk === null || typeof chunk === 'string' || chunk instanceof Uint8Array
 }
 
+/** Marks an `end` made here. */
+const SESSION_END = Symbol('sessile.end')
+
+/** Whether what is given to this `end` is what is sent: one that the application has wrapped may change the body. */
+function isLast(end: End & { [SESSION_END]?: true }): boolean {
+  return end === ServerResponse.prototype.end || end[SESSION_END] === true
+}
+
 /**
  * Makes the header block without sending it. Node's `end` would have noted the length of the body before, for
  * `Content-Length`. HTTP/2 has no such step in between: its headers wait with the body.
  */
-function fixHeaders(res: ServerResponse & { _contentLength?: number | null }, { chunk, encoding }: Body): void {
+function fixHeaders(res: ServerResponse & { _contentLength?: number | null }, body: Body | undefined): void {
   if (res.headersSent || typeof res.writeHead !== 'function' || res.req?.httpVersionMajor >= 2) return
-  res._contentLength =
-    typeof chunk === 'string' ? Buffer.byteLength(chunk, encoding) : ((chunk as Uint8Array | null)?.byteLength ?? 0)
+  if (body) res._contentLength = lengthOf(body)
   res.writeHead(res.statusCode)
+}
+
+function lengthOf({ chunk, encoding }: Body): number {
+  return typeof chunk === 'string'
+    ? Buffer.byteLength(chunk, encoding)
+    : ((chunk as Uint8Array | null | undefined)?.byteLength ?? 0)
 }
 
 /**

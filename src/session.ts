@@ -20,6 +20,8 @@ export interface SessionOwner {
   reload(session: Session): MaybePromise<void>
   destroy(session: Session): MaybePromise<void>
   regenerate(session: Session): MaybePromise<void>
+  /** What the store's `regenerate` does, which an application may have put something in front of. */
+  startAnew?(session: Session): MaybePromise<void>
 }
 
 /** Where the middleware leaves itself on a request, for the sessions made for it. */
@@ -97,6 +99,12 @@ export const Session = function Session(
     if (!(key in this)) (this as unknown as Record<string, unknown>)[key] = (data as Record<string, unknown>)[key]
   }
 } as unknown as SessionConstructor
+
+/** Makes a proxy of a session, or an object that inherits from it, one that has its methods, ID and request. */
+export function standsFor(value: unknown, session: unknown): void {
+  if (!(value instanceof Session) || contexts.get(value) || !(session instanceof Session)) return
+  contexts.set(value, contextOf(session))
+}
 
 /** The session goes on under another ID: whoever holds it, holds it still. */
 export function goOnAs(session: Session, id: string): void {

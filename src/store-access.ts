@@ -2,7 +2,7 @@ import createDebug = require('debug')
 import type session = require('./index')
 import { mergeChanges, serializeData, serializeRecord } from './changes'
 import { mergeSettings, notesOf, setNotes, storedNotes, type SessionNotes } from './cookie'
-import { SessionError } from './errors'
+import { SessionError, shortened } from './errors'
 import type { SessionEvents } from './events'
 import { InThisProcess } from './in-this-process'
 import { openId, sealId } from './lifetimes'
@@ -48,9 +48,14 @@ export interface StoreAccess {
   /**
    * Writes the session: `from` is what is known of it, `null` for one that the store never had, `undefined` where
    * nothing is known. Fails with `ERR_SESSION_DESTROYED` when it was destroyed meanwhile. When it has gone on under
-   * another ID, so does this session object.
+   * another ID, so does this session object. `merged` is told of each state of the store that was brought into it.
    */
-  save(session: Session, dataText: string, from: Stored | null | undefined): MaybePromise<Saved>
+  save(
+    session: Session,
+    dataText: string,
+    from: Stored | null | undefined,
+    merged?: (found: Found) => void,
+  ): MaybePromise<Saved>
   /** Renews a session that was touched. */
   touch(session: Session, stored: Stored | undefined): MaybePromise<void>
   /** Destroys a session of which that much is known, wherever it has gone on since. */
@@ -156,12 +161,17 @@ export class RecordAccess implements StoreAccess {
     return stored.data ?? this.#store.parse(id, stored.record as SessionRecord)
   }
 
-  save(session: Session, dataText: string, from: Stored | null | undefined): MaybePromise<Saved> {
+  save(
+    session: Session,
+    dataText: string,
+    from: Stored | null | undefined,
+    merged?: (found: Found) => void,
+  ): MaybePromise<Saved> {
     return afterwards(this.#write(session, dataText, from), (saved) => {
       if (saved) return saved
       if (!from) throw idTaken(session.id)
       // In this process, those who met a conflict go one after the other.
-      return this.#process.inTurn(session.id, () => this.#saveMerged(session, from))
+      return this.#process.inTurn(session.id, () => this.#saveMerged(session, from, merged))
     })
   }
 
@@ -183,18 +193,7 @@ export class RecordAccess implements StoreAccess {
   }
 
   /** Loads what others wrote meanwhile, brings it into the session and writes again, until nobody was faster. */
-  async #saveMerged(session: Session, from: Stored): Promise<Saved> {
-    const { id } = session
-    try {
-      return await this.#overtake(session, from)
-    } catch (error) {
-      // Under the ID that it came with, what is known of it goes on to hold.
-      goOnAs(session, id)
-      throw error
-    }
-  }
-
-  async #overtake(session: Session, from: Stored): Promise<Saved> {
+  async #saveMerged(session: Session, from: Stored, merged?: (found: Found) => void): Promise<Saved> {
     const overwrites = this.#settings.conflict === 'overwrite'
     let base = from
     for (let tries = 1; tries <= MAX_TRIES; tries++) {
@@ -208,6 +207,7 @@ export class RecordAccess implements StoreAccess {
         this.#settings.events.emit('conflict', { id: session.id, tries })
       }
       base = theirs
+      merged?.(found)
       const text = serializeData(session, this.#store.serializer)
       // Never over what was not seen, as that may be word of a new ID; in the end, whoever overwrites does.
       const condition = overwrites && tries === MAX_TRIES ? 'present' : conditionOf(theirs)
@@ -420,7 +420,9 @@ class ClassicAccess implements StoreAccess {
 
   destroy(id: string): MaybePromise<void> {
     this.#process.destroyed(id)
-    return this.#process.inTurn(id, () => this.#call('destroy', [id]))
+    // Once more when it is done, for those who have loaded it meanwhile.
+    const done = this.#process.inTurn(id, () => this.#call('destroy', [id]))
+    return afterwards(done, () => this.#process.destroyed(id))
   }
 
   #call<T = void>(method: 'get' | 'set' | 'touch' | 'destroy', args: unknown[]): MaybePromise<T> {
@@ -434,26 +436,29 @@ function checked(id: string, data: unknown): SessionData {
   const what = typeof data === 'object' && data !== null ? 'it has no cookie' : `it is a ${typeof data}, not an object`
   throw new SessionError(
     'ERR_SESSION_INVALID_RECORD',
-    `Cannot read properties of undefined (reading 'expires'): the record of session ${id} is no session, as ${what}. ` +
+    `Cannot read properties of undefined (reading 'expires'): the record of session ${shortened(id)} is no session, as ${what}. ` +
       `Delete it from the store, or set the option onInvalidRecord to 'replace'`,
   )
 }
 
 /** The error of a save that would bring a destroyed session back. */
 export function destroyed(id: string): SessionError {
-  return new SessionError('ERR_SESSION_DESTROYED', `session ${id} was destroyed by another request and is not saved`)
+  return new SessionError(
+    'ERR_SESSION_DESTROYED',
+    `session ${shortened(id)} was destroyed by another request and is not saved`,
+  )
 }
 
 function idTaken(id: string): SessionError {
   return new SessionError(
     'ERR_SESSION_ID_TAKEN',
-    `a new session got the ID ${id}, which another session has; see that the option genid gives a new ID every time`,
+    `a new session got the ID ${shortened(id)}, which another session has; see that the option genid gives a new ID every time`,
   )
 }
 
 function conflict(id: string): SessionError {
   return new SessionError(
     'ERR_SESSION_CONFLICT',
-    `session ${id} could not be saved: other requests changed it before each of ${MAX_TRIES} tries`,
+    `session ${shortened(id)} could not be saved: other requests changed it before each of ${MAX_TRIES} tries`,
   )
 }

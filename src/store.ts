@@ -3,7 +3,7 @@ import type { Request } from 'express'
 import type session = require('./index')
 import { Cookie } from './cookie'
 import { answer, afterwards, type Callback, type MaybePromise } from './maybe-promise'
-import { Session, type SessionRequest } from './session'
+import { Session, SESSION_OWNER, type SessionRequest } from './session'
 import { callStore } from './store-call'
 
 type SessionData = session.SessionData
@@ -52,8 +52,18 @@ export const Store = function Store(this: EventEmitter): void {
 Object.setPrototypeOf(Store.prototype, EventEmitter.prototype)
 Object.setPrototypeOf(Store, EventEmitter)
 
-Store.prototype.regenerate = function regenerate(this: GeneratingStore, req: Request, callback: Callback) {
-  void answer(callback, () => afterwards(callStore(this, 'destroy', [req.sessionID]), () => this.generate(req)))
+Store.prototype.regenerate = function regenerate(
+  this: GeneratingStore,
+  req: Request & Pick<SessionRequest, typeof SESSION_OWNER>,
+  callback: Callback,
+) {
+  const owner = req[SESSION_OWNER]
+  const { session } = req as { session?: unknown }
+  void answer(callback, () =>
+    session instanceof Session && owner?.startAnew && req.sessionStore === this
+      ? owner.startAnew(session)
+      : afterwards(callStore(this, 'destroy', [req.sessionID]), () => this.generate(req)),
+  )
 }
 
 Store.prototype.load = function load(id, callback) {
@@ -74,4 +84,17 @@ Store.prototype.createSession = function createSession(req: SessionRequest, data
   const created = new Session(req, data)
   req.session = created
   return created
+}
+
+const BASE = { regenerate: Store.prototype.regenerate, createSession: Store.prototype.createSession }
+
+/** Whether an application or a store has put a method of its own in the place of the one that stores inherit. */
+export function isReplaced(store: Store, name: keyof typeof BASE): boolean {
+  if (store[name] === BASE[name]) return false
+  let base: object | null = store
+  // That of express-session counts, too: it is known by what else it has.
+  while (base && !(Object.hasOwn(base, 'load') && Object.hasOwn(base, 'createSession'))) {
+    base = Object.getPrototypeOf(base) as object | null
+  }
+  return base === Store.prototype || store[name] !== (base as typeof BASE | null)?.[name]
 }

@@ -94,10 +94,17 @@ export class UserSessions {
     return this.#max !== Infinity
   }
 
-  /** Whose session it is, as the application says. */
+  /**
+   * Whose session it is, as the application says.
+   * @throws TypeError when it says nothing that tells users apart
+   */
   userOf(session: LiveSession): string | undefined {
-    const user = this.#options.user(session)
-    return user === null || user === undefined ? undefined : String(user)
+    const user: unknown = this.#options.user(session)
+    if (user === null || user === undefined) return undefined
+    if ((typeof user === 'string' && user !== '') || typeof user === 'number') return String(user)
+    throw new TypeError(
+      `user option must return a string, a number, or undefined for nobody; it returned ${isPromise(user) ? 'a promise' : JSON.stringify(user)}`,
+    )
   }
 
   /** Whether a session is somebody else's than the index has it. */
@@ -207,6 +214,8 @@ export class UserSessions {
     if (former.user !== undefined && (former.user !== owner || formerId !== session.id)) {
       await store.unlink(former.user, formerId)
     }
+    // Another request may have made it this user's, under the ID that it had by then.
+    if (owner !== undefined && owner !== former.user && formerId !== session.id) await store.unlink(owner, formerId)
     if (isBounded && owner !== undefined && owner === user) await this.#bound(owner, session.id)
   }
 

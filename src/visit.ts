@@ -13,17 +13,29 @@ import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
 import type { Settings } from './middleware'
 import type { CookieOptions } from './options'
 import { isSecure } from './request'
-import { goOnAs, missing, Session, type LiveSession, type SessionOwner, type SessionRequest } from './session'
+import {
+  goOnAs,
+  missing,
+  SESSION_OWNER,
+  Session,
+  standsFor,
+  type LiveSession,
+  type SessionOwner,
+  type SessionRequest,
+} from './session'
 import { Snapshot } from './snapshot'
+import { isReplaced } from './store'
 import {
   destroyed,
   RecordAccess,
+  type Found,
   type Moved,
   type Overtaken,
   type Saved,
   type StoreAccess,
   type Stored,
 } from './store-access'
+import { callStore } from './store-call'
 import type { Entry } from './user-sessions'
 
 const debug = createDebug('express-session')
@@ -142,8 +154,10 @@ export class Visit implements SessionOwner {
     return this.#peeking ? UNSEEN : this.look()
   }
 
+  /** What stands for the session that was there, as a proxy of it does, is that session. */
   set session(value: unknown) {
     if (this.#pending !== 'nothing') this.look()
+    standsFor(value, this.#session)
     this.#session = value
   }
 
@@ -209,8 +223,14 @@ export class Visit implements SessionOwner {
 
   /** Makes the session of what the store holds, and keeps in mind what it was. */
   #restore(id: string, stored: Stored): LiveSession {
-    const { serializer } = this.settings
+    const { serializer, store } = this.settings
     const { record } = stored
+    if (isReplaced(store, 'createSession')) {
+      this.req[SESSION_OWNER] = this
+      const created = store.createSession(this.req as never, this.#access.dataOf(id, stored))
+      this.#original = this.#saved = this.#snapshot(created)
+      return created
+    }
     const data = stored.data ?? (serializer.parse(record?.text as string) as session.SessionData)
     const restored = restoreSession(this.req, this, id, data, record?.expires)
     const text = record && serializer === JSON ? dataOf(record.text) : undefined
@@ -255,12 +275,16 @@ export class Visit implements SessionOwner {
     this.#attachNotes(session)
     const cookieSettings = settingsOf(session.cookie)
     const from = this.#storedOf(session)
-    const save = (): MaybePromise<Saved> => this.#access.save(session, text, from)
+    const merged = (found: Found): void => {
+      this.#stored = found.stored
+      this.#storedId = found.id
+      if (found.id !== this.req[this.settings.idProperty]) this.#goneOn(session)
+    }
+    const save = (): MaybePromise<Saved> => this.#access.save(session, text, from, merged)
     if (users?.isChanging(session)) this.#userNoted = true
     const isLogin = !this.isStoredAs(session, text)
     const saving = users ? users.storing(session, this.req, isLogin, save) : save()
     const saved = afterwards(saving, ({ stored, dataText }: Saved) => {
-      if (session.id !== id) this.#goneOn(session)
       this.#notes = notesOf(session.cookie)
       this.#stored = stored
       this.#storedId = session.id
@@ -317,6 +341,11 @@ export class Visit implements SessionOwner {
   }
 
   regenerate(session: Session): MaybePromise<void> {
+    const { store } = this.settings
+    return isReplaced(store, 'regenerate') ? callStore(store, 'regenerate', [this.req]) : this.startAnew(session)
+  }
+
+  startAnew(session: Session): MaybePromise<void> {
     const destroyed = this.#end(session)
     if (!isPromise(destroyed)) return this.replace()
     return destroyed.then(
@@ -388,6 +417,10 @@ export class Visit implements SessionOwner {
     if (from && !(access instanceof RecordAccess)) {
       // The classic contract has no way to leave word.
       await this.save(renewed)
+      if (from.process.wasDestroyed(oldId, from.since)) {
+        await access.destroy(id)
+        throw destroyed(oldId)
+      }
       await access.destroy(oldId)
       events.emit('renewed', { id, oldId })
     }
@@ -475,7 +508,8 @@ export class Visit implements SessionOwner {
     if (session) return session as LiveSession
     throw new SessionError(
       'ERR_SESSION_MISSING',
-      'this request has no session any more: it was destroyed or unset. To go on with a new one, use req.session.regenerate()',
+      'this request has no session any more: it was destroyed or unset. Where it is to go on with a new one, call ' +
+        'req.session.regenerate() in place of that',
     )
   }
 

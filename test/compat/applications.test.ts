@@ -1,0 +1,160 @@
+import type { Request } from 'express'
+import { describe, expect, test } from 'vitest'
+import type { SessionData } from '../../src'
+import { appWith, classicStore, type AnySession, type Handler } from '../faults/fault'
+import { implementations, settled } from '../support/app'
+import { exchange, type Received } from '../support/exchange'
+import { cookieHeader } from '../support/set-cookie'
+
+/** What applications were seen to do with sessions, and what comes of it: the same on both implementations. */
+describe.each(Object.entries(implementations))('%s', (_name, session) => {
+  /** Asks an app for some pages, as one browser. */
+  function browser(options: object, handler: Handler) {
+    const app = appWith(session, options, handler)
+    let cookie = ''
+    return async (url: string): Promise<Received> => {
+      const answer = await exchange(app as never, { url, headers: cookie ? { cookie } : {} })
+      await settled()
+      if (answer.headers.some(([name]) => name === 'set-cookie')) {
+        cookie = cookieHeader(Object.fromEntries(answer.headers))
+      }
+      return answer
+    }
+  }
+  const any = (req: object): { session: unknown } => req as { session: unknown }
+
+  test('a proxy stands for the session: it has its ID, and is stored, regenerated and destroyed', async () => {
+    const store = classicStore(session)
+    const ask = browser({ store }, async (req, res) => {
+      const { id } = req.session
+      any(req).session = new Proxy(req.session, {})
+      expect(req.session.id).toBe(id)
+      if (req.url === '/login') {
+        await new Promise<void>((resolve) => void req.session.regenerate(() => resolve()))
+        any(req).session = new Proxy(req.session, {})
+        req.session.user = 'ada'
+        await new Promise((resolve) => req.session.save(resolve))
+      }
+      if (req.url === '/logout') await new Promise((resolve) => req.session.destroy(resolve))
+      return res.send(String((req.session as AnySession | undefined)?.user))
+    })
+    expect((await ask('/login')).body).toBe('ada')
+    expect((await ask('/')).body).toBe('ada')
+    expect((await ask('/logout')).body).toBe('undefined')
+    expect(store.records.size).toBe(0)
+  })
+
+  test.each([false, 0, ''])('req.session = %j is none, and nothing is stored', async (none) => {
+    const store = classicStore(session)
+    const ask = browser({ store, unset: 'destroy' }, (req, res) => {
+      if (req.url === '/login') req.session.user = 'ada'
+      if (req.url === '/none') any(req).session = none
+      res.send(String((req.session as AnySession | undefined)?.user))
+    })
+    await ask('/login')
+    expect(await ask('/none')).toMatchObject({ status: 200, body: 'undefined' })
+    expect((await ask('/')).body).toBe('ada')
+  })
+
+  test('a request made of another one has a session of its own', async () => {
+    const ask = browser({ store: classicStore(session) }, (req, res) => {
+      req.session.user = 'ada'
+      const guest = Object.create(req) as Request
+      any(guest).session = { user: 'guest' }
+      guest.sessionID = 'none'
+      res.send(`${String(req.session.user)} ${String((guest.session as AnySession).user)} ${req.sessionID.length}`)
+    })
+    expect(await ask('/')).toMatchObject({ status: 200, body: 'ada guest 32' })
+  })
+
+  test('callbacks get no arguments when there is nothing to tell', async () => {
+    const seen: Record<string, unknown[]> = {}
+    const store = new session.MemoryStore()
+    const call = (name: string, method: (callback: (...args: unknown[]) => void) => unknown): Promise<void> =>
+      new Promise((resolve) => {
+        method((...args) => {
+          seen[name] = args.filter((arg, at) => at > 0 || (arg !== undefined && arg !== null))
+          resolve()
+        })
+      })
+    const ask = browser({ store }, async (req, res) => {
+      req.session.user = 'ada'
+      await call('save', (callback) => req.session.save(callback))
+      await call('reload', (callback) => req.session.reload(callback))
+      await call('regenerate', (callback) => req.session.regenerate(callback))
+      await call('destroy', (callback) => req.session.destroy(callback))
+      await call('get', (callback) => store.get('missing', callback as never))
+      await call('load', (callback) => store.load('missing', callback as never))
+      await call('clear', (callback) => store.clear?.(callback))
+      res.send('done')
+    })
+    await ask('/')
+    const nothing: unknown[] = []
+    expect(seen).toEqual({
+      save: nothing,
+      reload: nothing,
+      regenerate: nothing,
+      destroy: nothing,
+      get: [undefined],
+      load: nothing,
+      clear: nothing,
+    })
+  })
+
+  test('a plain object in place of the cookie is stored, and a bare cookie sent', async () => {
+    const store = classicStore(session)
+    const ask = browser({ store }, (req, res) => {
+      if (req.url === '/login') {
+        req.session.user = 'ada'
+        req.session.cookie = { maxAge: 60_000, path: '/', httpOnly: true, sessile: { user: 'eve' } } as never
+      }
+      res.send(String(req.session.user))
+    })
+    const { headers } = await ask('/login')
+    expect(headers.find(([name]) => name === 'set-cookie')?.[1]).toMatch(/^connect\.sid=[^;]+$/)
+    expect((await ask('/')).body).toBe('ada')
+  })
+
+  const replacing: Record<string, (store: any) => void> = {
+    'on the store': (store) => replace(store, session.Store.prototype),
+    'in a subclass': (store) => {
+      const between = Object.create(Object.getPrototypeOf(store) as object) as object
+      replace(between, session.Store.prototype)
+      Object.setPrototypeOf(store as object, between)
+    },
+  }
+
+  /** Has sessions get a method when they are made, and tells of new IDs. */
+  function replace(target: any, { createSession, regenerate }: any): void {
+    target.createSession = function (req: object, data: SessionData) {
+      const created = createSession.call(this, req, data) as object
+      return Object.defineProperty(created, 'hasRole', { value: (role: string) => role === 'admin' })
+    }
+    target.regenerate = function (req: Request, callback: () => void) {
+      told.push('regenerates')
+      regenerate.call(this, req, callback)
+    }
+  }
+  let told: string[] = []
+
+  describe.each(Object.entries(replacing))('createSession and regenerate, replaced %s', (_where, put) => {
+    test.each(['a classic store', 'MemoryStore'])('are called, on %s', async (kind) => {
+      told = []
+      const store = kind === 'MemoryStore' ? new session.MemoryStore() : classicStore(session)
+      put(store)
+      const ask = browser({ store }, async (req, res) => {
+        if (req.url === '/login') {
+          await new Promise<void>((resolve) => void req.session.regenerate(() => resolve()))
+          req.session.user = 'ada'
+        }
+        if (req.url === '/reload') await new Promise((resolve) => req.session.reload(resolve))
+        res.send(`${String(req.session.user)} ${String(req.session.hasRole?.('admin'))}`)
+      })
+      await ask('/login')
+      expect(told).toEqual(['regenerates'])
+      expect((await ask('/')).body).toBe('ada true')
+      expect((await ask('/reload')).body).toBe('ada true')
+      expect(told).toEqual(['regenerates'])
+    })
+  })
+})
