@@ -9,6 +9,7 @@ import {
   type WriteCondition,
   type Version,
 } from '../record-store'
+import { issueAgain } from './issue-again'
 import { surviveLostConnections } from './lost-connections'
 import { Pruning } from './pruning'
 
@@ -67,8 +68,13 @@ interface Changed {
 
 /** What the store asks of mysql2, in the flavour with promises. */
 interface Connection {
-  execute(query: { sql: string; rowsAsArray: false; typeCast: true }, values: unknown[]): Promise<[unknown, unknown]>
+  execute(
+    query: { sql: string; rowsAsArray: false; nestTables: false; typeCast: true },
+    values: unknown[],
+  ): Promise<[unknown, unknown]>
   end(): Promise<void>
+  /** What a pool has. */
+  getConnection?: unknown
 }
 
 const CHECK_INTERVAL = 900_000
@@ -77,6 +83,7 @@ const LONGEST = 16_777_215
 /** The last second that an unsigned INT holds, in the year 2106. */
 const LAST_SECOND = 2 ** 32 - 1
 const LARGEST_PRUNING = 1000
+const ROLLED_BACK = ['ER_LOCK_DEADLOCK']
 
 const CONNECTION_SETTINGS = ['host', 'port', 'user', 'password', 'database'] as const
 const POOL_SETTINGS = ['waitForConnections', 'connectionLimit', 'maxIdle', 'idleTimeout', 'queueLimit'] as const
@@ -262,9 +269,14 @@ export class MysqlStore extends RecordStore {
     return making
   }
 
-  /** Rows come as objects, whatever the pool is set to for its other users. */
-  async #execute(sql: string, values: unknown[]): Promise<unknown> {
-    return (await this.#connection.execute({ sql, rowsAsArray: false, typeCast: true }, values))[0]
+  /**
+   * Rows come as objects, whatever the pool is set to for its other users. On a single connection nothing is issued
+   * again: a deadlock rolls back all of a transaction in which the application may be, and that is for it to know.
+   */
+  #execute(sql: string, values: unknown[]): Promise<unknown> {
+    const query = { sql, rowsAsArray: false, nestTables: false, typeCast: true } as const
+    const issue = async (): Promise<unknown> => (await this.#connection.execute(query, values))[0]
+    return this.#connection.getConnection ? issueAgain(issue, ROLLED_BACK) : issue()
   }
 }
 

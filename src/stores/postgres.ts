@@ -8,6 +8,7 @@ import {
   type WriteCondition,
   type Version,
 } from '../record-store'
+import { issueAgain } from './issue-again'
 import { surviveLostConnections } from './lost-connections'
 import { Pruning } from './pruning'
 
@@ -55,6 +56,9 @@ interface Row {
 
 const PRUNE_INTERVAL = 900
 const UNDEFINED_TABLE = '42P01'
+/** For the order of transactions, where they are isolated more than by default, and for a deadlock. */
+const ROLLED_BACK = ['40001', '40P01']
+const TRANSACTION_ABORTED = '25P02'
 /**
  * What PostgreSQL answers, `IF NOT EXISTS` or not, to one of two who make a table at the same time: by how far the other
  * is, a name is taken in a unique index of its catalogue, by a relation, or by the type of a relation's rows.
@@ -179,14 +183,19 @@ export class PostgresStore extends RecordStore {
     this.#pruning.start()
     for (const creation of creations) {
       try {
-        return (await this.#pool.query(text, values)).rows as Row[]
+        return await this.#issue(text, values)
       } catch (error) {
         if (codeOf(error) !== UNDEFINED_TABLE) throw error
         if (!this.#createTable) throw missing(creations, error)
         await this.#made(creation)
       }
     }
-    return (await this.#pool.query(text, values)).rows as Row[]
+    return this.#issue(text, values)
+  }
+
+  #issue(text: string, values?: unknown[]): Promise<Row[]> {
+    const issue = async (): Promise<Row[]> => (await this.#pool.query(text, values)).rows as Row[]
+    return issueAgain(issue, ROLLED_BACK, TRANSACTION_ABORTED)
   }
 
   #queryUsers(text: string, values: unknown[]): Promise<Row[]> {
@@ -205,10 +214,10 @@ export class PostgresStore extends RecordStore {
 
   async #create(creation: string): Promise<void> {
     try {
-      await this.#pool.query(creation)
+      await this.#issue(creation)
     } catch (error) {
       if (!MADE_MEANWHILE.includes(codeOf(error))) throw error
-      await this.#pool.query(creation)
+      await this.#issue(creation)
     }
   }
 }

@@ -191,6 +191,39 @@ describeWith('mysql', 'MysqlStore', () => {
     })
   })
 
+  describe('deadlocks', () => {
+    /** Has a statement of the store meet one, and lose: the transaction with fewer changes does. */
+    async function meetDeadlock(pool: object): Promise<{ tableName: string; removal: Promise<void> }> {
+      const tableName = await newTable({ ended: 2 })
+      const other = await newTable()
+      const lock = (id: string): string => `SELECT * FROM ${tableName} WHERE session_id = '${id}' FOR UPDATE`
+      let removal: Promise<void> | undefined
+      await duringTransaction(database.pool, lock('ended1'), async (_commit, connection) => {
+        await connection.query(`INSERT INTO ${other} VALUES ?`, [
+          Array.from({ length: 100 }, (_, n) => [`s${n}`, 1, '{}']),
+        ])
+        removal = newStore({ tableName, pool }).removeAll()
+        removal.catch(() => undefined)
+        await blockedConnection(database)
+        await connection.query(lock('ended0'))
+      })
+      return { tableName, removal: removal as unknown as Promise<void> }
+    }
+
+    test('what is rolled back is issued again', async () => {
+      const { tableName, removal } = await meetDeadlock(database.newPool())
+      await removal
+      expect(await countIn(tableName)).toBe(0)
+    })
+
+    test('on a single connection, where it ends a transaction of the application, it is told', async () => {
+      const connection = await mysqlPromise.createConnection(database.settings())
+      const { removal } = await meetDeadlock(connection)
+      await expect(removal).rejects.toMatchObject({ code: 'ER_LOCK_DEADLOCK' })
+      await connection.end()
+    })
+  })
+
   describe('clients', () => {
     const works = async (store: MysqlStore): Promise<void> => {
       const end = inAnHour()
@@ -229,6 +262,10 @@ describeWith('mysql', 'MysqlStore', () => {
 
     test('a pool that gives its other users rows of another shape', () =>
       works(newStore({ pool: database.newPool({ rowsAsArray: true, typeCast: false, namedPlaceholders: true }) })))
+
+    test.each([true, '_'] as const)('a pool that nests its rows by table: %j', (nestTables) =>
+      works(newStore({ pool: database.newPool({ nestTables }) })),
+    )
 
     test('where to connect', async () => {
       const { host, user } = { host: '127.0.0.1', user: 'root' }

@@ -177,6 +177,49 @@ describeWith('postgres', 'PostgresStore', () => {
     expect(await theirs.get('ours')).toBeFalsy()
   })
 
+  describe.each(['read committed', 'repeatable read', 'serializable'])('where transactions are %s', (level) => {
+    const newPool = (): pg.Pool =>
+      schema.newPool({ options: `-c default_transaction_isolation=${level.replace(' ', '\\ ')}` })
+
+    test('who loses a race is told so, and nothing fails', async () => {
+      const store = newStore({ pool: newPool() })
+      const race = <T>(run: (n: number) => Promise<T>): Promise<T[]> =>
+        Promise.all(Array.from({ length: 20 }, (_, n) => run(n)))
+      const end = inAnHour()
+      expect(versions(await race((n) => store.write('a', text({ n }), end, 'absent')))).toHaveLength(1)
+      const version = (await store.read('a'))?.version as string
+      expect(versions(await race((n) => store.write('a', text({ n }), end, { version })))).toHaveLength(1)
+      expect(versions(await race((n) => store.write('a', text({ n }), end, 'always')))).toHaveLength(20)
+      expect(await race((n) => store.renew('a', end + n))).not.toContain(false)
+      expect((await race(() => store.remove('a'))).filter(Boolean)).toHaveLength(1)
+      await race((n) => store.link('ada', 'a', end + n))
+      expect(await store.linked('ada')).toEqual(['a'])
+    })
+  })
+
+  test("in an application's own transaction nothing can be issued again, and it is told the cause", async () => {
+    const tableName = await newTable({ ended: 1 })
+    const client = new pg.Client(schema.settings())
+    await client.connect()
+    await client.query(`BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM ${tableName}`)
+    await newStore({ tableName }).write('ended1', text(), inAnHour(), 'always')
+    const write = newStore({ tableName, pool: client }).write('ended1', text(), inAnHour(), 'always')
+    await expect(write).rejects.toMatchObject({ code: '40001' })
+    await client.end()
+  })
+
+  test('what a deadlock rolls back is issued again', async () => {
+    const tableName = await newTable({ ended: 2 })
+    const lock = (id: string): string => `SELECT FROM ${tableName} WHERE sid = '${id}' FOR UPDATE`
+    const client = await schema.pool.connect()
+    await client.query(`BEGIN; SET LOCAL deadlock_timeout = '1min'; ${lock('ended2')}`)
+    const removal = newStore({ tableName, pool: schema.newPool() }).removeAll()
+    await blockedBackend(schema)
+    await Promise.all([removal, client.query(`${lock('ended1')}; COMMIT`)])
+    client.release()
+    expect(await countIn(tableName)).toBe(0)
+  })
+
   test('ends are kept to the millisecond', async () => {
     const store = newStore()
     const expires = 4_102_444_799_123

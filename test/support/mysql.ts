@@ -2,7 +2,13 @@ import { randomBytes } from 'node:crypto'
 // @ts-expect-error it has no types
 import expressMysqlSession from 'express-mysql-session'
 import expressSession from 'express-session'
-import mysql, { type Pool, type PoolOptions, type ResultSetHeader, type RowDataPacket } from 'mysql2/promise'
+import mysql, {
+  type Connection,
+  type Pool,
+  type PoolOptions,
+  type ResultSetHeader,
+  type RowDataPacket,
+} from 'mysql2/promise'
 
 const SERVER = { host: '127.0.0.1', user: 'root' }
 
@@ -53,13 +59,13 @@ export async function openDatabase(): Promise<Database> {
 export async function duringTransaction<T>(
   pool: Pool,
   sql: string,
-  work: (commit: () => Promise<void>) => Promise<T>,
+  work: (commit: () => Promise<void>, connection: Connection) => Promise<T>,
 ): Promise<T> {
   const connection = await pool.getConnection()
   try {
     await connection.beginTransaction()
     await connection.query(sql)
-    return await work(() => connection.commit())
+    return await work(() => connection.commit(), connection)
   } finally {
     await connection.commit()
     connection.release()
