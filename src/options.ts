@@ -3,8 +3,24 @@ import type { ServerResponse } from 'node:http'
 import type { Request } from 'express'
 import cookie = require('cookie')
 import type session = require('./index')
-import { warnOnce } from './errors'
+import {
+  a,
+  aBoolean,
+  aFunction,
+  aName,
+  anything,
+  aString,
+  demand,
+  has,
+  milliseconds,
+  oneOf,
+  show,
+  warnOfUnknown,
+  type Check,
+} from './checks'
+import { OptionError, warnOnce } from './errors'
 import type { Encryption } from './envelope'
+import { isRecordStore } from './record-store'
 import type { HashIds } from './sealed-store'
 
 /** The settings of the session cookie. */
@@ -152,40 +168,45 @@ export type ResolvedOptions = {
 
 type Optional = 'genid' | 'proxy' | 'store' | 'skip' | 'transport' | 'hashIds' | 'encryption' | 'user' | 'describe'
 
-type Check = (value: unknown) => string | undefined
-
-const a =
-  (what: string, test: (value: unknown) => boolean): Check =>
-  (value) =>
-    test(value) ? undefined : what
-
-const aBoolean = a('true or false', (value) => typeof value === 'boolean')
-const aFunction = a('a function', (value) => typeof value === 'function')
 /** Node takes longer timers for ones of 1 ms: what is to wait for longer, waits for ever. */
 const LONGEST_TIMER = 2 ** 31 - 1
 
-const milliseconds = a('a number of ms, not below 0', (value) => typeof value === 'number' && value >= 0)
-const aString = a('a string that is not empty', (value) => typeof value === 'string' && value !== '')
-const oneOf = (...choices: unknown[]): Check =>
-  a(`one of ${choices.map((choice) => JSON.stringify(choice)).join(', ')}`, (value) => choices.includes(value))
+/** express-session takes whatever is false for an option that is not given; but `Number` of no number is a mistake. */
+const given =
+  (check: Check): Check =>
+  (value, option) =>
+    value || Number.isNaN(value) ? check(value, option) : undefined
+
+/** express-session asks only whether it is true or false in a condition. */
+const aFlag: Check = (value, option) => {
+  const effect = `${show(value)} counts as ${Boolean(value)}`
+  if (typeof value !== 'boolean') warnOnce('SESSION_OPTION', `${option} must be true or false; ${effect}`, option)
+  return undefined
+}
 
 const CHECKS: Record<keyof SessionOptions, Check> = {
-  secret: () => undefined,
-  name: aString,
-  key: aString,
-  cookie: a('an object of cookie settings, or a function of the request', (value) =>
-    ['object', 'function'].includes(typeof value),
+  secret: anything,
+  name: given(aString),
+  key: given(aString),
+  cookie: given(
+    a('an object of cookie settings, or a function of the request', (value) =>
+      ['object', 'function'].includes(typeof value),
+    ),
   ),
-  genid: () => undefined,
-  proxy: aBoolean,
-  resave: aBoolean,
-  rolling: aBoolean,
-  saveUninitialized: aBoolean,
-  store: a('a session store, with the methods get, set and destroy, and the events of an EventEmitter', isStore),
-  unset: () => undefined,
-  property: aString,
+  genid: anything,
+  proxy: given((value, option) => {
+    const ignored = `${show(value)} is ignored`
+    if (value !== true) warnOnce('SESSION_OPTION', `${option} must be true or false; ${ignored}`, option)
+    return undefined
+  }),
+  resave: aFlag,
+  rolling: aFlag,
+  saveUninitialized: aFlag,
+  store: given(aStore),
+  unset: anything,
+  property: aName,
   skip: aFunction,
-  transport: a('an object with the functions read and write', isTransport),
+  transport: a('an object with the functions read and write', (value) => has(value, 'read', 'write')),
   onSaveError: oneOf('respond', 'error', 'disconnect'),
   onLoadError: oneOf('error', 'skip'),
   onInvalidRecord: oneOf('error', 'replace'),
@@ -197,8 +218,8 @@ const CHECKS: Record<keyof SessionOptions, Check> = {
   renewalTimeout: milliseconds,
   renewalGrace: milliseconds,
   onStaleId: oneOf('ignore', 'destroy'),
-  hashIds: () => undefined,
-  encryption: () => undefined,
+  hashIds: anything,
+  encryption: anything,
   user: aFunction,
   describe: aFunction,
   maxSessionsPerUser: a('a whole number, not below 0', (value) => Number.isInteger(value) && (value as number) >= 0),
@@ -208,70 +229,91 @@ const CHECKS: Record<keyof SessionOptions, Check> = {
   noStore: aBoolean,
 }
 
+const HASH_IDS_CHECKS: Record<keyof Exclude<HashIds, boolean>, Check> = { key: anything, migrate: anything }
+
 const COOKIE_CHECKS: Record<keyof CookieOptions, Check> = {
-  maxAge: a('a number of ms', (value) => typeof value === 'number' || value instanceof Date),
-  expires: () => undefined,
-  path: a('a string', (value) => typeof value === 'string'),
-  domain: a('a string', (value) => typeof value === 'string'),
-  httpOnly: aBoolean,
-  secure: oneOf(true, false, 'auto'),
-  sameSite: a('true, false, "lax", "strict", "none" or "auto"', (value) =>
-    [true, false, 'lax', 'strict', 'none', 'auto'].includes(
-      typeof value === 'string' ? value.toLowerCase() : (value as boolean),
+  maxAge: given(a('a number of ms that leads to a date', (value) => value instanceof Date || isInReach(value))),
+  expires: given(a('a Date', (value) => value instanceof Date || typeof value === 'number')),
+  path: given(a("a string that begins with '/'", (value) => typeof value === 'string' && value.startsWith('/'))),
+  domain: given(aString),
+  httpOnly: aFlag,
+  secure: (value, option) => (value === 'auto' ? undefined : aFlag(value, option)),
+  sameSite: given(
+    a('true, false, "lax", "strict", "none" or "auto"', (value) =>
+      [true, 'lax', 'strict', 'none', 'auto'].includes(
+        typeof value === 'string' ? value.toLowerCase() : (value as boolean),
+      ),
     ),
   ),
-  partitioned: aBoolean,
-  priority: a('"low", "medium" or "high"', (value) => ['low', 'medium', 'high'].includes(String(value).toLowerCase())),
-  signed: () => undefined,
-  encode: () => undefined,
+  partitioned: aFlag,
+  priority: given(
+    a('"low", "medium" or "high"', (value) => ['low', 'medium', 'high'].includes(String(value).toLowerCase())),
+  ),
+  signed: anything,
+  encode: anything,
 }
 
 /** What `session()` is called with. */
-export type Given = readonly [options?: SessionOptions | Secret | undefined]
+export type Given = readonly [options?: SessionOptions | Secret | Secret[] | undefined]
 
 /**
- * Checks the options and fills in the defaults. A secret alone stands for the recommended options with that secret.
- * @throws TypeError that names the option which cannot be used
+ * Checks the options and fills in the defaults. A secret, or a list of them, alone stands for the recommended
+ * options with it.
+ * @throws OptionError that names the option which cannot be used
  */
 export function resolveOptions(given: Given, deprecate: (message: string) => void): ResolvedOptions {
   const first = given[0] ?? {}
   if ((given.length > 0 && first !== given[0]) || (isSecret(first) && bytesOf(first) === 0)) {
-    throw new TypeError(
+    throw new OptionError(
       'session() was given a secret that is undefined or empty; is the environment variable set that it comes from?',
     )
   }
-  const options: SessionOptions = isSecret(first) ? recommended(first) : first
-  if (typeof options !== 'object') throw new TypeError('session() takes a secret or an object of options')
-  check(options, CHECKS, '')
-  const { genid, unset, resave, saveUninitialized } = options
-  if ('encryption' in options && (options.encryption ?? undefined) === undefined) {
-    throw new TypeError('encryption option is undefined, and nothing would be encrypted; leave it out if that is meant')
+  const options: SessionOptions = isSecret(first) || Array.isArray(first) ? recommended(first) : first
+  if (typeof options !== 'object') {
+    throw new OptionError('session() takes a secret, a list of secrets, or an object of options')
   }
-  if (genid && typeof genid !== 'function') throw new TypeError('genid option must be a function')
+  check(options, CHECKS)
+  const { genid, unset, resave, saveUninitialized, hashIds } = options
+  if ('encryption' in options && (options.encryption ?? undefined) === undefined) {
+    throw new OptionError(
+      'encryption option is undefined, and nothing would be encrypted; leave it out if that is meant',
+    )
+  }
+  if (typeof hashIds === 'object') check(hashIds, HASH_IDS_CHECKS, 'hashIds.')
+  if (genid && typeof genid !== 'function') throw new OptionError('genid option must be a function')
   if (resave === undefined) deprecate('undefined resave option; provide resave option')
   if (saveUninitialized === undefined) {
     deprecate('undefined saveUninitialized option; provide saveUninitialized option')
   }
   if (unset && unset !== 'destroy' && unset !== 'keep') {
-    throw new TypeError('unset option must be "destroy" or "keep"')
+    throw new OptionError('unset option must be "destroy" or "keep"')
+  }
+  for (const name of ['maxSessionsPerUser', 'onSessionLimit', 'describe'] as const) {
+    if (options[name] && !options.user) {
+      throw new OptionError(`${name} option needs the option user, which tells whose session it is`)
+    }
   }
   const secrets = options.transport ? undefined : resolveSecrets(options.secret)
   if (!secrets && !options.transport) deprecate('req.secret; provide secret option')
   const name = options.name || options.key || 'connect.sid'
-  const settings = options.cookie ?? {}
-  if (typeof settings !== 'function') checkCookie(name, settings)
+  const settings = options.cookie || {}
+  checkName(name)
+  if (typeof settings !== 'function') {
+    checkCookie(name, settings)
+    warnOfLateTouch(options.touchAfter, settings.maxAge)
+  }
 
   return {
     secrets,
     name,
     cookie: settings,
-    resave: resave ?? true,
-    saveUninitialized: saveUninitialized ?? true,
-    rolling: options.rolling ?? false,
+    resave: resave === undefined || Boolean(resave),
+    saveUninitialized: saveUninitialized === undefined || Boolean(saveUninitialized),
+    rolling: Boolean(options.rolling),
     unset: unset || 'keep',
     genid: genid || undefined,
-    proxy: options.proxy ?? undefined,
-    store: options.store ?? undefined,
+    proxy: typeof options.proxy === 'boolean' ? options.proxy : undefined,
+    store: options.store || undefined,
     property: options.property ?? 'session',
     skip: options.skip ?? undefined,
     transport: options.transport ?? undefined,
@@ -286,7 +328,7 @@ export function resolveOptions(given: Given, deprecate: (message: string) => voi
     renewalTimeout: options.renewalTimeout ?? 0,
     renewalGrace: options.renewalGrace ?? 10_000,
     onStaleId: options.onStaleId ?? 'ignore',
-    hashIds: options.hashIds ?? undefined,
+    hashIds: hashIds ?? undefined,
     encryption: options.encryption ?? undefined,
     user: options.user ?? undefined,
     describe: options.describe ?? undefined,
@@ -299,7 +341,7 @@ export function resolveOptions(given: Given, deprecate: (message: string) => voi
 }
 
 /** What the short form stands for. */
-function recommended(secret: Secret): SessionOptions {
+function recommended(secret: Secret | Secret[]): SessionOptions {
   const options: SessionOptions = { secret, resave: false, saveUninitialized: false, clearCookie: true }
   const inProduction = process.env['NODE_ENV'] === 'production'
   return inProduction ? { ...options, cookie: { httpOnly: true, secure: 'auto', sameSite: 'lax' } } : options
@@ -316,12 +358,12 @@ function isSecret(value: unknown): value is Secret {
 
 function resolveSecrets(secret: SessionOptions['secret']): readonly Secret[] | undefined {
   if (Array.isArray(secret) && secret.length === 0) {
-    throw new TypeError('secret option array must contain one or more strings')
+    throw new OptionError('secret option array must contain one or more strings')
   }
   const secrets = Array.isArray(secret) ? secret : secret ? [secret] : undefined
   for (const each of secrets ?? []) {
-    if (!isSecret(each) || each === '') {
-      throw new TypeError(
+    if (!isSecret(each) || bytesOf(each) === 0) {
+      throw new OptionError(
         'secret option must be a string, a Buffer, a KeyObject, or a list of these, none of them empty',
       )
     }
@@ -332,7 +374,7 @@ function resolveSecrets(secret: SessionOptions['secret']): readonly Secret[] | u
 
 /** Secrets that stand in tutorials, and so in every list of guesses. */
 const WELL_KNOWN =
-  /^(keyboard ?cat|secret|your[-_ ]?secret.*|change ?(me|it)|shh+.*|my[-_ ]?secret.*|session[-_ ]?secret|a secret|mysecretkey)$/i
+  /^(keyboard ?cat|secret|your[-_ ]?secret.*|change ?(me|it)|shh+.*|my[-_ ]?secret.*|session[-_ ]?secret|a secret|mysecretkey|set session_secret.*|undefined|null)$/i
 
 /** At least as long as the HMAC's output: RFC 2104, section 3; OWASP ASVS asks for 256 bits, too. */
 const SECRET_BYTES = 32
@@ -353,85 +395,86 @@ function bytesOf(secret: Secret): number {
   return 'byteLength' in secret ? secret.byteLength : (secret.symmetricKeySize ?? 0)
 }
 
-function check(options: object, checks: Record<string, Check>, prefix: string): void {
-  for (const [name, value] of Object.entries(options)) {
-    const test = Object.hasOwn(checks, name) ? checks[name] : undefined
-    if (!test) warnUnknown(prefix + name, nearest(name, Object.keys(checks)), prefix)
-    else if (value !== undefined && value !== null) {
-      const wanted = test(value)
-      if (wanted) throw new TypeError(`${prefix}${name} option must be ${wanted}; it is ${show(value)}`)
-    }
+function check(options: object, checks: Record<string, Check>, prefix = ''): void {
+  const inCookie = (name: string): string | undefined =>
+    checks === CHECKS && Object.hasOwn(COOKIE_CHECKS, name) ? `cookie.${name}` : undefined
+  warnOfUnknown(options, checks, 'session()', prefix, inCookie)
+  for (const [name, test] of Object.entries(checks)) {
+    demand((options as Record<string, unknown>)[name], test, `${prefix}${name} option`)
   }
 }
 
-function show(value: unknown): string {
-  return typeof value === 'string'
-    ? JSON.stringify(value)
-    : typeof value === 'number'
-      ? String(value)
-      : `a ${typeof value}`
-}
-
-function warnUnknown(name: string, meant: string | undefined, prefix: string): void {
-  const hint = meant ? `; did you mean ${prefix}${meant}?` : ''
-  warnOnce('SESSION_UNKNOWN_OPTION', `session() has no option ${name}${hint}`, `option ${name}`)
-}
-
-/** The name that differs in the fewest letters, if those are few. */
-function nearest(name: string, names: string[]): string | undefined {
-  const ranked = names.map((known) => ({ known, distance: distance(name.toLowerCase(), known.toLowerCase()) }))
-  ranked.sort((a, b) => a.distance - b.distance)
-  const best = ranked[0]
-  return best && best.distance <= Math.max(2, name.length / 3) ? best.known : undefined
-}
-
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i)
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1)
-      next.push(Math.min(replaced, (row[j] as number) + 1, (next[j - 1] as number) + 1))
-    }
-    row = next
-  }
-  return row[b.length] as number
+function checkName(name: string): void {
+  if (canSet(name, {})) return
+  throw new OptionError(`name option has a character that cookies cannot have; it is ${show(name)}`)
 }
 
 /** What the `cookie` package, or the browser by RFC 6265bis, section 4.1.3, would refuse at the first response. */
 function checkCookie(name: string, settings: CookieOptions): void {
   check(settings, COOKIE_CHECKS, 'cookie.')
-  const { domain, path = '/', secure, sameSite, httpOnly } = settings
-  try {
-    cookie.serialize(name, 'id', { path, ...(domain ? { domain } : {}) })
-  } catch (error) {
-    throw new TypeError(`the session cookie cannot be set: ${(error as Error).message}`, { cause: error })
+  const { domain, secure, httpOnly } = settings
+  const path = settings.path || '/'
+  if (!canSet(name, { path })) {
+    throw new OptionError(`cookie.path option has a character that cookies cannot have; it is ${show(path)}`)
+  }
+  if (domain && !canSet(name, { domain })) {
+    throw new OptionError(
+      `cookie.domain option must be a domain such as "example.com", without scheme and port; it is ${show(domain)}`,
+    )
   }
   if (settings.expires instanceof Date && Number.isNaN(settings.expires.getTime())) {
-    warnOnce('SESSION_COOKIE', 'cookie.expires option is an invalid Date; no cookie can be set with it')
+    warnOnce('SESSION_COOKIE', 'cookie.expires option is an invalid Date; no cookie can be set with it', 'expires')
   }
-  if (sameSite === 'none' && !secure) {
-    warnOnce('SESSION_COOKIE', `cookie.sameSite option 'none' without cookie.secure: browsers refuse such a cookie`)
-  }
+  if (String(settings.sameSite).toLowerCase() === 'none' && !secure) warnOfInsecure("sameSite option 'none'")
+  if (settings.partitioned && !secure) warnOfInsecure('partitioned option')
   if (/^__(host|secure)-/i.test(name) && !secure) {
-    throw new TypeError(`a cookie named ${name} needs the option cookie.secure: browsers refuse it without`)
+    throw new OptionError(`a cookie named ${name} needs the option cookie.secure: browsers refuse it otherwise`)
   }
   if (/^__host-/i.test(name) && (domain || path !== '/')) {
-    throw new TypeError(
-      `a cookie named ${name} must have the cookie.path '/' and no cookie.domain: browsers refuse it else`,
+    throw new OptionError(
+      `a cookie named ${name} must have the cookie.path '/' and no cookie.domain: otherwise browsers refuse it`,
     )
   }
   if (/^__host-http-|^__http-/i.test(name) && httpOnly === false) {
-    throw new TypeError(`a cookie named ${name} needs the option cookie.httpOnly: browsers refuse it without`)
+    throw new OptionError(`a cookie named ${name} needs the option cookie.httpOnly: browsers refuse it otherwise`)
   }
 }
 
-function isStore(value: unknown): boolean {
-  const store = value as Partial<Record<string, unknown>> | null
-  return ['get', 'set', 'destroy', 'on'].every((method) => typeof store?.[method] === 'function')
+function warnOfInsecure(setting: string): void {
+  warnOnce('SESSION_COOKIE', `cookie.${setting} without cookie.secure: browsers refuse such a cookie`, setting)
 }
 
-function isTransport(value: unknown): boolean {
-  const transport = value as Partial<Transport> | null
-  return typeof transport?.read === 'function' && typeof transport.write === 'function'
+function canSet(name: string, settings: { path?: string; domain?: string }): boolean {
+  try {
+    return cookie.serialize(name, 'id', settings) !== ''
+  } catch {
+    return false
+  }
+}
+
+/** `Infinity` is for who wants sessions to end some time after their last change. */
+function warnOfLateTouch(touchAfter: number | undefined, maxAge: number | undefined): void {
+  if (!touchAfter || !maxAge || touchAfter < maxAge || touchAfter === Infinity) return
+  warnOnce(
+    'SESSION_OPTION',
+    'touchAfter option is not below cookie.maxAge: sessions end in the middle of their use, before they are renewed',
+    'touchAfter',
+  )
+}
+
+function isInReach(maxAge: unknown): boolean {
+  return typeof maxAge === 'number' && !Number.isNaN(new Date(Date.now() + maxAge).getTime())
+}
+
+function aStore(value: unknown): string | undefined {
+  if (has(value, 'sendCommand') && !has(value, 'createSession')) {
+    return 'a session store, such as new RedisStore({ client }), and not the client itself'
+  }
+  if (!has(value, 'get', 'set', 'destroy', 'on')) {
+    return 'a session store, with the methods get, set and destroy, and the events of an EventEmitter'
+  }
+  const missing = ['read', 'write', 'renew', 'remove', 'scan'].find((method) => !has(value, method))
+  return missing && isRecordStore(value as object)
+    ? `a store with all methods of RecordStore, ${missing} too`
+    : undefined
 }

@@ -1,12 +1,21 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
+import { createSecretKey } from 'node:crypto'
 import { once } from 'node:events'
+import { sign, unsign } from 'cookie-signature'
 import express from 'express'
+import original from 'express-session'
+import { Redis } from 'ioredis'
+import { createClient } from 'redis'
 import request from 'supertest'
 import { describe, expect, test, vi } from 'vitest'
 import session from '../src'
 
 const secret = 'a secret that is long enough for these tests'
 const plain = { secret, resave: false, saveUninitialized: false, hints: false }
+/** As JavaScript lets a store be written. */
+class Half extends (session.RecordStore as unknown as new () => session.MemoryStore) {
+  override read = (): null => null
+}
 type Data = Record<string, unknown>
 const dataOf = (req: express.Request): Data => req.session as unknown as Data
 
@@ -22,11 +31,24 @@ describe('what cannot be used is refused when the middleware is made', () => {
     ['unset', { unset: 'never' }, /^unset option must be "destroy" or "keep"$/],
     ['an empty list of secrets', { secret: [] }, /^secret option array must contain one or more strings$/],
     ['an empty secret in a list', { secret: ['', secret] }, /secret option must be a string, a Buffer/],
-    ['resave', { resave: 'false' }, /resave option must be true or false; it is "false"/],
-    ['name', { name: '' }, /name option must be a string that is not empty/],
-    ['a name that no cookie can have', { name: 'a b' }, /the session cookie cannot be set: .*name is invalid/],
-    ['cookie.maxAge', { cookie: { maxAge: '1h' } }, /cookie.maxAge option must be a number of ms; it is "1h"/],
-    ['cookie.domain', { cookie: { domain: 'a b;' } }, /the session cookie cannot be set: .*domain is invalid/],
+    ['an empty Buffer as a secret', { secret: Buffer.alloc(0) }, /secret option must be .* none of them empty/],
+    ['an empty KeyObject', { secret: createSecretKey('', 'utf8') }, /secret option must be .* none of them empty/],
+    ['name', { name: 5 }, /name option must be a string; it is 5/],
+    ['a name that no cookie can have', { name: 'a b' }, /name option has a character that cookies cannot.* "a b"$/],
+    ['cookie.maxAge', { cookie: { maxAge: '1h' } }, /cookie.maxAge option must be a number of ms .*; it is "1h"/],
+    ['cookie.maxAge of no number', { cookie: { maxAge: NaN } }, /cookie.maxAge option must be a number .*; it is NaN/],
+    ['cookie.maxAge without end', { cookie: { maxAge: Infinity } }, /cookie.maxAge option must .*; it is Infinity/],
+    ['cookie.expires', { cookie: { expires: 'tomorrow' } }, /cookie.expires option must be a Date; it is "tomorrow"/],
+    [
+      'cookie.path',
+      { cookie: { path: 'admin' } },
+      /cookie.path option must be a string that begins with '\/'; it is "a/,
+    ],
+    [
+      'cookie.domain',
+      { cookie: { domain: 'localhost:3000' } },
+      /cookie.domain option must be a domain such as .*:3000"/,
+    ],
     ['cookie.sameSite', { cookie: { sameSite: 'sometimes' } }, /cookie.sameSite option must be true, false, "lax"/],
     ['__Secure- without secure', { name: '__Secure-sid' }, /needs the option cookie.secure/],
     [
@@ -34,20 +56,35 @@ describe('what cannot be used is refused when the middleware is made', () => {
       { name: '__Host-sid', cookie: { secure: true, domain: 'a.test' } },
       /must have the cookie.path '\/' and no cookie.domain/,
     ],
-    ['store', { store: {} }, /store option must be a session store, with the methods get, set and destroy/],
+    ['store', { store: {} }, /store option must be a session store, with the methods get, set and destroy.*an object$/],
+    ['the class of a store', { store: session.MemoryStore }, /store option must be a session store, .* a function$/],
+    [
+      'a client of redis',
+      { store: createClient() },
+      /store option must be .* new RedisStore\(\{ client \}\), and not the cli/,
+    ],
+    ['a client of ioredis', { store: new Redis({ lazyConnect: true }) }, /store option must be .* new RedisStore\(/],
+    [
+      'a record store that lacks a method',
+      { store: new Half() },
+      /store option must be .* of RecordStore, write too; .* Half$/,
+    ],
+    ['maxSessionsPerUser without user', { maxSessionsPerUser: 5 }, /maxSessionsPerUser option needs the option user/],
+    ['onSessionLimit without user', { onSessionLimit: 'refuse' }, /onSessionLimit option needs the option user/],
+    ['describe without user', { describe: () => 1 }, /describe option needs the option user/],
     ['timeout', { timeout: -1 }, /timeout option must be a number of ms, not below 0/],
     ['onSaveError', { onSaveError: 'retry' }, /onSaveError option must be one of "respond", "error", "disconnect"/],
     ['encryption', { encryption: 'short' }, /encryption option/],
     ['an empty encryption', { encryption: '' }, /encryption option/],
     ['encryption by a variable that is not set', { encryption: undefined }, /encryption option is undefined/],
   ])('%s', (_name, options, message) => {
-    expect(() => session({ ...plain, ...options })).toThrow(message)
+    const make = (): unknown => session({ ...plain, ...options })
+    expect(make).toThrow(message)
+    expect(make).toThrow(TypeError)
   })
 
   test.each([undefined, null, '', Buffer.alloc(0)])('a secret alone that is %j', (none) => {
-    expect(() => session(none as string | undefined)).toThrow(
-      /^session\(\) was given a secret that is undefined or empty/,
-    )
+    expect(() => session(none as never)).toThrow(/^session\(\) was given a secret that is undefined or empty/)
   })
 
   test('deprecation notices name the line that calls session(), each of them', () => {
@@ -61,17 +98,66 @@ describe('what cannot be used is refused when the middleware is made', () => {
     expect(told[0]).not.toBe(told[1])
   })
 
-  test('an unknown option gives a warning with the nearest known one', async () => {
-    expect(await warningFrom(() => session({ ...plain, saveUnitialized: true } as object))).toBe(
-      'session() has no option saveUnitialized; did you mean saveUninitialized?',
-    )
+  test.each<[string, object, string]>([
+    ['saveUnitialized', { saveUnitialized: true }, '; did you mean saveUninitialized?'],
+    ['secure', { secure: true }, '; did you mean cookie.secure?'],
+    ['hashIds.kee', { hashIds: { kee: 'x' } }, '; did you mean hashIds.key?'],
+    ['cookie.maxage', { cookie: { maxage: 1 } }, '; did you mean cookie.maxAge?'],
+    ['colour', { colour: 'red' }, ''],
+  ])('an unknown option, %s, gives a warning with the nearest known one', async (name, options, hint) => {
+    expect(await warningFrom(() => session({ ...plain, ...options }))).toBe(`session() has no option ${name}${hint}`)
   })
 
-  test('sameSite none without secure, and weak secrets, give warnings', async () => {
-    expect(await warningFrom(() => session({ ...plain, cookie: { sameSite: 'none' } }))).toContain(
-      'browsers refuse such a cookie',
-    )
-    expect(await warningFrom(() => session('keyboard cat'))).toContain('well-known example')
+  test.each<[object, string]>([
+    [{ cookie: { sameSite: 'None' } }, "cookie.sameSite option 'none' without cookie.secure: browsers refuse"],
+    [{ cookie: { partitioned: true } }, 'cookie.partitioned option without cookie.secure: browsers refuse'],
+    [{ secret: 'keyboard cat' }, 'well-known example'],
+    [{ touchAfter: 60_000, cookie: { maxAge: 60_000 } }, 'touchAfter option is not below cookie.maxAge'],
+    [{ resave: 'false' }, 'resave option must be true or false; "false" counts as true'],
+    [{ proxy: 1 }, 'proxy option must be true or false; 1 is ignored'],
+    [{ cookie: { secure: 1 } }, 'cookie.secure option must be true or false; 1 counts as true'],
+  ])('what works, and hardly as it is meant, gives a warning: %j', async (options, message) => {
+    expect(await warningFrom(() => session({ ...plain, ...options }))).toContain(message)
+  })
+
+  test('a touchAfter without end is for sessions that end some time after their last change', () => {
+    const warned = vi.spyOn(process, 'emitWarning')
+    session({ ...plain, touchAfter: Infinity, cookie: { maxAge: 60_000 } })
+    expect(warned).not.toHaveBeenCalled()
+    warned.mockRestore()
+  })
+})
+
+describe('what express-session works with works here, too', () => {
+  /** The status, and the cookie but for its value, of a first visit and of one that sets something. */
+  async function seenWith(factory: typeof session, options: object): Promise<unknown[]> {
+    const app = express().use(factory({ ...plain, ...options }))
+    app.get('/set', (req, res) => void res.send(String((dataOf(req)['n'] = 1))))
+    app.get('/', (req, res) => void res.send(typeof req.session))
+    const answers = [await request(app).get('/'), await request(app).get('/set')]
+    return answers.map(({ status, text, headers }) => [
+      status,
+      text,
+      String(headers['set-cookie']).replace(/=s%3A[^;]*/, ''),
+    ])
+  }
+
+  test.each([
+    [{ name: '', key: 'sid' }],
+    [{ name: null, key: '' }],
+    [{ resave: null, saveUninitialized: null }],
+    [{ resave: 1, saveUninitialized: 'yes', rolling: 0 }],
+    [{ rolling: 'yes', proxy: 'yes', unset: '', genid: false, store: false, cookie: '' }],
+    [{ cookie: { maxAge: false, path: '', domain: '', sameSite: '', priority: '' } }],
+    [{ cookie: { maxAge: 0, expires: false, httpOnly: 0, secure: '', partitioned: 1 } }],
+    [{ cookie: { expires: 5, sameSite: 'LAX', priority: 'HIGH', httpOnly: null, path: null } }],
+    [{ cookie: null, secret: [secret, Buffer.from(secret)] }],
+  ])('%j', async (options) => {
+    const [ours, theirs] = [await seenWith(session, options), await seenWith(original as never, options)]
+    const date = /(Expires=)[^;]*/
+    const withoutDates = (seen: unknown[]): unknown =>
+      JSON.parse(JSON.stringify(seen).replaceAll(new RegExp(date, 'g'), '$1'))
+    expect(withoutDates(ours)).toEqual(withoutDates(theirs))
   })
 })
 
@@ -84,6 +170,20 @@ describe('the small things', () => {
     const { headers } = await request(app).get('/')
     expect(headers['set-cookie']).toBeUndefined()
     expect(set).not.toHaveBeenCalled()
+  })
+
+  test('the short form takes a list of secrets: the first signs, all verify', async () => {
+    const older = 'an older secret that is long enough, too'
+    const app = express().use(session([secret, older] as never))
+    app.get('/', (req, res) => void res.send(String((dataOf(req)['n'] = Number(dataOf(req)['n'] ?? 0) + 1))))
+    const { headers } = await request(app).get('/').expect('1')
+    const signed = decodeURIComponent(/=s%3A([^;]*)/.exec(String(headers['set-cookie']))?.[1] ?? '')
+    const id = unsign(signed, secret)
+    expect(id).toBeTruthy()
+    const cookie = `connect.sid=${encodeURIComponent(`s:${sign(id as string, older)}`)}`
+    await request(app).get('/').set('Cookie', cookie).expect('2')
+    expect(() => session([] as never)).toThrow(/^secret option array must contain one or more strings$/)
+    expect(() => session([secret, ''] as never)).toThrow(/none of them empty/)
   })
 
   test('genid may return a promise; an ID that exists is never given to another visitor', async () => {

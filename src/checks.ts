@@ -1,0 +1,104 @@
+import { OptionError, warnOnce } from './errors'
+
+/** Answers what the value must be, or `undefined` when it may be used. Not asked of `undefined` and `null`. */
+export type Check = (value: unknown, option: string) => string | undefined
+
+export const a =
+  (what: string, test: (value: unknown) => boolean): Check =>
+  (value) =>
+    test(value) ? undefined : what
+
+export const anything: Check = () => undefined
+export const aBoolean = a('true or false', (value) => typeof value === 'boolean')
+export const aFunction = a('a function', (value) => typeof value === 'function')
+export const aString = a('a string', (value) => typeof value === 'string')
+export const aName = a('a string that is not empty', (value) => typeof value === 'string' && value !== '')
+export const milliseconds = a('a number of ms, not below 0', (value) => typeof value === 'number' && value >= 0)
+export const isPositive = (value: unknown): boolean => typeof value === 'number' && value > 0
+export const aSerializer = a('an object with the functions stringify and parse', (value) =>
+  has(value, 'stringify', 'parse'),
+)
+export const oneOf = (...choices: unknown[]): Check =>
+  a(`one of ${choices.map((choice) => JSON.stringify(choice)).join(', ')}`, (value) => choices.includes(value))
+
+/** For what another package's store knows and ours does not; a false one asks for nothing. */
+export const unsupported =
+  (why: string): Check =>
+  (value, option) => {
+    if (value) throw new OptionError(`${option} is not supported${why}`)
+    return undefined
+  }
+
+export function has(value: unknown, ...methods: string[]): boolean {
+  return methods.every((method) => typeof (value as Record<string, unknown> | null)?.[method] === 'function')
+}
+
+/** The options of a store that were given and may be used. Subclasses may have more of them, which are theirs to check. */
+export function optionsOf<Options extends object>(
+  store: object,
+  base: { readonly name: string; readonly prototype: object },
+  options: Options | null | undefined,
+  checks: Record<keyof Options, Check>,
+): Options {
+  const given: Record<string, unknown> = { ...options }
+  if (Object.getPrototypeOf(store) === base.prototype) warnOfUnknown(given, checks, base.name)
+  for (const [name, check] of Object.entries<Check>(checks)) {
+    const value = (options as Record<string, unknown> | null | undefined)?.[name] ?? undefined
+    given[name] = value
+    demand(value, check, `${base.name}: option ${name}`)
+  }
+  return given as Options
+}
+
+/** @throws OptionError when the value is none that the check accepts */
+export function demand(value: unknown, check: Check, option: string): void {
+  const wanted = value === undefined || value === null ? undefined : check(value, option)
+  if (wanted) throw new OptionError(`${option} must be ${wanted}; it is ${show(value)}`)
+}
+
+/** Warns of options that nobody asks for; `elsewhere` may know what is meant. */
+export function warnOfUnknown(
+  options: object,
+  checks: object,
+  owner: string,
+  prefix = '',
+  elsewhere: (name: string) => string | undefined = () => undefined,
+): void {
+  for (const name of Object.keys(options)) {
+    if (Object.hasOwn(checks, name)) continue
+    const meant = elsewhere(name) ?? nearest(name, Object.keys(checks))
+    const hint = meant ? `; did you mean ${prefix}${meant}?` : ''
+    const option = prefix + name
+    warnOnce('SESSION_UNKNOWN_OPTION', `${owner} has no option ${option}${hint}`, `option ${owner} ${option}`)
+  }
+}
+
+export function show(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value)
+  if (typeof value === 'function')
+    return value.toString().startsWith('class') ? `the class ${value.name}` : 'a function'
+  if (typeof value !== 'object' || value === null) return String(value)
+  const { name } = (value.constructor as { name?: string } | undefined) ?? {}
+  return !name || name === 'Object' ? 'an object' : `${/^[aeiou]/i.test(name) ? 'an' : 'a'} ${name}`
+}
+
+/** The name that differs in the fewest letters, if those are few. */
+function nearest(name: string, names: string[]): string | undefined {
+  const ranked = names.map((known) => ({ known, distance: distance(name.toLowerCase(), known.toLowerCase()) }))
+  ranked.sort((a, b) => a.distance - b.distance)
+  const best = ranked[0]
+  return best && best.distance <= Math.max(2, name.length / 3) ? best.known : undefined
+}
+
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1)
+      next.push(Math.min(replaced, (row[j] as number) + 1, (next[j - 1] as number) + 1))
+    }
+    row = next
+  }
+  return row[b.length] as number
+}
