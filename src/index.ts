@@ -1,8 +1,13 @@
 import depd = require('depd')
 import * as cookies from './cookie'
+import type * as envelope from './envelope'
+import * as errors from './errors'
+import type * as events from './events'
+import type * as messages from './flash'
 import { createSessions } from './middleware'
 import type * as options from './options'
 import * as records from './record-store'
+import type * as sealed from './sealed-store'
 import * as sessions from './session'
 import type * as api from './sessions'
 import * as stores from './store'
@@ -14,7 +19,7 @@ declare global {
     type SessionStore = stores.GeneratingStore
 
     interface Request {
-      /** The session of this request. It exists only behind the middleware. */
+      /** The session of this request. Present once the middleware has run. */
       session: session.Session & Partial<session.SessionData>
       /** The ID of the session of this request. */
       sessionID: string
@@ -41,8 +46,14 @@ const deprecate = depd('express-session')
 namespace session {
   /** The data of a session. Declare your own: `declare module 'sessile' { interface SessionData { userId: string } }` */
   export interface SessionData {
+    /** The settings and the expiry of the session's cookie. */
     cookie: Cookie
   }
+
+  /* eslint-disable @typescript-eslint/no-empty-object-type -- interfaces can be augmented, as those of @types/express-session */
+  export interface SessionOptions extends options.SessionOptions {}
+  export interface CookieOptions extends options.CookieOptions {}
+  /* eslint-enable @typescript-eslint/no-empty-object-type */
 
   export type Sessions = api.Sessions
   export type UserSession = users.UserSession
@@ -51,13 +62,19 @@ namespace session {
   export import Store = stores.Store
   export import MemoryStore = memory.MemoryStore
   export import RecordStore = records.RecordStore
+  export import SessionError = errors.SessionError
 
-  export type SessionOptions = options.SessionOptions
-  export type CookieOptions = options.CookieOptions
   export type Secret = options.Secret
   export type Transport = options.Transport
+  export type HashIds = sealed.HashIds
+  export type Encryption = envelope.Encryption
+  export type Flash = messages.Flash
+  export type SessionEvents = events.SessionEvents
+  export type SessionEventMap = events.SessionEventMap
+  export type SessionErrorCode = errors.SessionErrorCode
   export type MemoryStoreOptions = memory.MemoryStoreOptions
   export type SessionRecord = records.SessionRecord
+  export type Version = records.Version
   export type WriteCondition = records.WriteCondition
   export type RecordPage = records.RecordPage
   export type Serializer = records.Serializer
@@ -69,5 +86,6 @@ exports.Cookie = session.Cookie
 exports.Store = session.Store
 exports.MemoryStore = session.MemoryStore
 exports.RecordStore = session.RecordStore
+exports.SessionError = session.SessionError
 
 export = session

@@ -25,9 +25,12 @@ import type { HashIds } from './sealed-store'
 
 /** The settings of the session cookie. */
 export interface CookieOptions {
-  /** Lifetime in ms, renewed by every request. Default: none, the cookie ends with the browser. */
+  /**
+   * Lifetime in ms. Every request renews it in the store; the browser learns of it when the session changes, or with
+   * every response when `rolling` is on. Default: none, the cookie ends with the browser.
+   */
   maxAge?: number | undefined
-  /** When the cookie ends. Use `maxAge`. */
+  /** When the cookie ends. Prefer `maxAge`; of the two, the one given last counts. */
   expires?: Date | null | undefined
   /** The path below which the browser sends the cookie and the middleware works. Default: `'/'`. */
   path?: string | undefined
@@ -38,17 +41,17 @@ export interface CookieOptions {
   /** Sends the cookie over HTTPS only; `'auto'`: when this connection is secure. Default: `false`. */
   secure?: boolean | 'auto' | undefined
   /**
-   * Whether the cookie comes along from other sites; `true` is `'strict'`; `'auto'`: `'none'` on a secure connection,
-   * else `'lax'`. Default: the browser's.
+   * Whether the browser sends the cookie along from other sites; `true` is `'strict'`; `'auto'`: `'none'` on a secure
+   * connection, else `'lax'`. Default: the browser's.
    */
   sameSite?: boolean | 'lax' | 'strict' | 'none' | 'auto' | undefined
   /** Keeps a cookie of an embedded site apart for each embedding site (CHIPS). Default: `false`. */
   partitioned?: boolean | undefined
   /** How readily the browser keeps the cookie when it has too many. Default: the browser's. */
   priority?: 'low' | 'medium' | 'high' | undefined
-  /** Taken for the sake of older types; session cookies are always signed. */
+  /** Accepted for compatibility with older types; session cookies are always signed. */
   signed?: boolean | undefined
-  /** Taken for the sake of older types; has no effect. */
+  /** Accepted for compatibility with older types; has no effect. */
   encode?: ((value: string) => string) | undefined
 }
 
@@ -66,7 +69,8 @@ export interface Transport {
 export interface SessionOptions {
   /**
    * The secret that signs the cookie, or a list: the first signs, all verify, and a cookie signed by a later one is
-   * sent anew. Default: `req.secret`, deprecated.
+   * sent anew. Required, unless cookie-parser sets `req.secret` (deprecated) or `transport` replaces the cookie: without
+   * it every request fails.
    */
   secret?: Secret | Secret[] | undefined
   /** The name of the cookie. Default: `'connect.sid'`. */
@@ -74,20 +78,23 @@ export interface SessionOptions {
   /** An older name of `name`. */
   key?: string | undefined
   /** The cookie's settings, or a function of the request. Default: `{ path: '/', httpOnly: true }`. */
-  cookie?: CookieOptions | ((req: Request) => CookieOptions) | undefined
+  cookie?: session.CookieOptions | ((req: Request) => session.CookieOptions) | undefined
   /** Makes a new ID, or a promise of one. Default: 24 random bytes from `uid-safe`. */
   genid?: ((req: Request) => string | PromiseLike<string>) | undefined
-  /** Whether `X-Forwarded-Proto` is trusted. Default: Express's `trust proxy` decides. */
+  /** Whether to trust `X-Forwarded-Proto`. Default: Express's `trust proxy` decides. */
   proxy?: boolean | undefined
-  /** Saves sessions that did not change. Default: `true`, deprecated; use `false`. */
+  /** Saves sessions that did not change, too. Default: `true`, deprecated; use `false`. */
   resave?: boolean | undefined
   /** Sends the cookie on every response, so that its expiry moves in the browser too. Default: `false`. */
   rolling?: boolean | undefined
-  /** Saves new sessions that nothing was put into. Default: `true`, deprecated; use `false`. */
+  /** Saves new sessions that nothing was put into, too. Default: `true`, deprecated; use `false`. */
   saveUninitialized?: boolean | undefined
   /** Where sessions are kept. Default: a new `MemoryStore`. */
   store?: session.Store | undefined
-  /** What happens to the stored session when a handler unsets `req.session`. Default: `'keep'`. */
+  /**
+   * What happens to the stored session when a handler deletes `req.session` or sets it to `null`. `'keep'`: it stays,
+   * without the changes of this request. Default: `'keep'`.
+   */
   unset?: 'destroy' | 'keep' | undefined
 
   /** The property of the request that holds the session; the ID and the store go to this name + `ID` and + `Store`. Default: `'session'`. */
@@ -102,34 +109,35 @@ export interface SessionOptions {
    * `res.headersSent` is false until then. `'disconnect'`: nothing, the connection is cut. Default: `'respond'`.
    */
   onSaveError?: 'respond' | 'error' | 'disconnect' | undefined
-  /** What a request gets whose session cannot be loaded: an error through `next`, or no session. Default: `'error'`. */
+  /** What a request gets when its session cannot be loaded: an error through `next`, or no session. Default: `'error'`. */
   onLoadError?: 'error' | 'skip' | undefined
-  /** What a request gets whose stored session is none: an error through `next`, or a new session. Default: `'error'`. */
+  /** What a request gets when the stored record is not a session: an error through `next`, or a new session. Default: `'error'`. */
   onInvalidRecord?: 'error' | 'replace' | undefined
   /**
    * What happens when two requests change one session at the same time, on a record store. `'merge'`: both changes are
    * kept, key by key. `'overwrite'`: the later one is, as in express-session. Default: `'merge'`.
    */
   conflict?: 'merge' | 'overwrite' | undefined
-  /** The expiry of an unchanged session is renewed in the store at most once in so many ms. Default: 0, on every request. */
+  /** Renews the expiry of an unchanged session in the store at most once per this many ms. Default: 0, on every request. */
   touchAfter?: number | undefined
-  /** How many ms a request waits for an answer of the store. Default: 0, without end. */
+  /** How many ms a request waits for the store to answer. Default: 0, without limit. */
   timeout?: number | undefined
 
   /**
-   * A session ends when it brings no request for so many ms (up to a twentieth more, so that not every request has to
-   * write). Default: 0, never.
+   * Ends a session that has had no request for this many ms (up to 5 % longer, so that not every request has to write).
+   * Default: 0, never.
    */
   idleTimeout?: number | undefined
-  /** A session ends so many ms after it was made, however busy it is. Default: 0, never. */
+  /** Ends a session this many ms after it was created, however busy it is. Default: 0, never. */
   absoluteTimeout?: number | undefined
-  /** A session gets a new ID every so many ms. Needs a record store. Default: 0, never. */
+  /** Gives a session a new ID every this many ms. Needs a record store. Default: 0, never. */
   renewalTimeout?: number | undefined
-  /** For how many ms after a renewal requests that were under way may use the old ID. Default: 10,000. */
+  /** How many ms after a renewal requests already under way may still use the old ID. Default: 10,000. */
   renewalGrace?: number | undefined
   /**
-   * What happens when an ID comes back after its grace period, which may mean that it was stolen: nothing but the event
-   * `staleId` and a new session, or the session that goes on under the newer ID is destroyed, too. Default: `'ignore'`.
+   * What happens when a replaced ID is used after its grace period, which may mean that it was stolen. `'ignore'`: the
+   * event `staleId` and a new session. `'destroy'`: the session that now has the newer ID is destroyed as well. Default:
+   * `'ignore'`.
    */
   onStaleId?: 'ignore' | 'destroy' | undefined
   /**
@@ -140,22 +148,23 @@ export interface SessionOptions {
   /** Encrypts what is stored (AES-256-GCM): a key of 32 bytes, or a list of which the first encrypts. Needs a record store. */
   encryption?: Encryption | undefined
   /**
-   * Whose session it is, `undefined` for nobody's: for lists of a user's sessions, "log out everywhere" and
-   * `maxSessionsPerUser`. Asked whenever a session is stored. Needs a record store. Default: nobody's.
+   * Returns the ID of the user that the session belongs to, or `undefined` for nobody: for lists of a user's sessions,
+   * "log out everywhere" and `maxSessionsPerUser`. Called whenever a session is stored. Needs a record store. Default:
+   * nobody.
    */
   user?: ((session: session.Session & Partial<session.SessionData>) => string | number | null | undefined) | undefined
-  /** What to record of the request by which a session became a user's, such as address and user agent. Default: nothing. */
+  /** What to record of the request that logged a user in, such as address and user agent. Default: nothing. */
   describe?: ((req: Request) => unknown) | undefined
-  /** How many sessions a user may have. Default: 0, any number. */
+  /** How many sessions a user may have at once. Default: 0, any number. */
   maxSessionsPerUser?: number | undefined
   /**
-   * What happens to one more: the oldest ends, or the new one is refused: its `save` fails with `ERR_SESSION_LIMIT`.
-   * Default: `'endOldest'`.
+   * What happens beyond `maxSessionsPerUser`: the oldest session ends, or the new one is refused: its `save` fails with
+   * `ERR_SESSION_LIMIT`. Default: `'endOldest'`.
    */
   onSessionLimit?: 'endOldest' | 'refuse' | undefined
-  /** Warns once of each common mistake, as far as it can be seen from here. Default: unless `NODE_ENV` is `production`. */
+  /** Warns once of each common mistake. Default: unless `NODE_ENV` is `production`. */
   hints?: boolean | undefined
-  /** Has the browser forget the cookie when its session was destroyed. Default: `false`; in the short form `true`. */
+  /** Removes the cookie of a destroyed session from the browser. Default: `false`; in the short form `true`. */
   clearCookie?: boolean | undefined
   /** Sends `Cache-Control: no-store` with every session cookie, so that no cache keeps it. Default: `false`. */
   noStore?: boolean | undefined
