@@ -8,7 +8,7 @@ import { decide, type Decision } from './decide'
 import { warnOnce, type SessionError } from './errors'
 import { isPromise, type MaybePromise } from './maybe-promise'
 import { isSecure } from './request'
-import type { EndOfResponse } from './response-end'
+import { shieldSocket, type EndOfResponse } from './response-end'
 import { savesItself, type LiveSession } from './session'
 import { UNSEEN, type Visit } from './visit'
 
@@ -277,13 +277,28 @@ export class Commit implements EndOfResponse {
   report(error: unknown): void {
     const { req, settings } = this.#visit
     const res: ServerResponse & { stream?: { destroyed: boolean } } = this.#res
-    if (res.writableFinished) return settings.events.emit('storeError', { error, id: String(req[settings.idProperty]) })
+    const { events, idProperty } = settings
+    const emit = (): void => events.emit('storeError', { error, id: String(req[idProperty]) })
+    const next = (): void => {
+      try {
+        this.#next(error)
+      } catch (thrown) {
+        if ((thrown as NodeJS.ErrnoException).code !== 'ERR_HTTP_HEADERS_SENT') throw thrown
+        // It has tried to answer once more.
+        emit()
+      }
+    }
+    if (res.writableFinished) {
+      if (events.wants('storeError')) return emit()
+      shieldSocket(req)
+      return void setImmediate(next)
+    }
     const isGone = res.closed || res.destroyed || res.stream?.destroyed
-    if (isGone || typeof res.once !== 'function') return void setImmediate(this.#next, error)
+    if (isGone || typeof res.once !== 'function') return void setImmediate(next)
     const tell = (): void => {
       res.off('finish', tell)
       res.off('close', tell)
-      setImmediate(this.#next, error)
+      setImmediate(next)
     }
     res.once('finish', tell)
     res.once('close', tell)

@@ -12,7 +12,7 @@ import { flashOver } from './flash'
 import { leaveHiddenClasses } from './hidden-classes'
 import { Hints } from './hints'
 import { hasLifetimes, type Lifetimes } from './lifetimes'
-import { isPromise } from './maybe-promise'
+import { isPromise, type MaybePromise } from './maybe-promise'
 import { resolveOptions, type CookieOptions, type Given, type ResolvedOptions, type Secret } from './options'
 import { DEFAULT_TTL, isRecordStore, type RecordStore, type Serializer } from './record-store'
 import { isBelow } from './request'
@@ -21,10 +21,10 @@ import { missing, SESSION_OWNER, type LiveSession, type Session } from './sessio
 import type { Sessions } from './sessions'
 import { SealedStore } from './sealed-store'
 import { storeAccess, type StoreAccess } from './store-access'
-import { MemoryStore } from './stores/memory'
+import { lifetimeIn, MemoryStore } from './stores/memory'
 import type { GeneratingStore } from './store'
 import { UserSessions, userSessionsApi } from './user-sessions'
-import { Visit, type VisitedRequest } from './visit'
+import { ownGenerates, Visit, type VisitedRequest } from './visit'
 
 const debug = createDebug('express-session')
 
@@ -216,14 +216,21 @@ function followReadiness(store: session.Store): () => boolean {
 
 /** Gives the store its `generate`, for which each request's own middleware answers, however many share the store. */
 function offerGenerate(settings: Settings): void {
-  ;(settings.store as GeneratingStore).generate = (request) => {
+  const generate = (request: Request): MaybePromise<void> => {
     const req = request as unknown as VisitedRequest
     const owner = req[SESSION_OWNER]
-    if (owner instanceof Visit) return owner.replace()
     const { cookie } = settings
-    const cookieOptions = typeof cookie === 'function' ? cookie(request) : cookie
-    return new Visit(settings, req, undefined, cookieOptions).replace()
+    const visit =
+      owner instanceof Visit
+        ? owner
+        : new Visit(settings, req, undefined, typeof cookie === 'function' ? cookie(request) : cookie)
+    const replaced = visit.replace()
+    // Who does not wait for a promise that they do not know of is not to lose the process by it.
+    if (isPromise(replaced)) replaced.then(undefined, () => undefined)
+    return replaced
   }
+  ownGenerates.add(generate)
+  ;(settings.store as GeneratingStore).generate = generate
 }
 
 function settle(options: ResolvedOptions): Settings {
@@ -250,7 +257,7 @@ function settle(options: ResolvedOptions): Settings {
     users: options.user && new UserSessions(demandRecords(store, 'user'), { ...options, user: options.user }),
     expiresOf: (session: Session) => records?.expiresOf(session) ?? Infinity,
     serializer: records?.serializer ?? JSON,
-    ttl: records?.ttl ?? DEFAULT_TTL,
+    ttl: records ? lifetimeIn(records) : DEFAULT_TTL,
     renewsOnRead: records !== undefined && !records.inProcess && !options.resave && options.touchAfter === 0,
     idProperty: options.property + 'ID',
     storeProperty: options.property + 'Store',

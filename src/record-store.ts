@@ -101,7 +101,7 @@ export abstract class RecordStore extends Store {
 
   /** When a session ends, in ms since the epoch: at its cookie's expiry, else `ttl` from now. */
   expiresOf(data: { cookie: { expires?: unknown } }): number {
-    const { expires } = data.cookie
+    const expires = (data as { cookie?: { expires?: unknown } }).cookie?.expires
     const at = expires instanceof Date ? expires.getTime() : typeof expires === 'string' ? Date.parse(expires) : NaN
     return Number.isNaN(at) ? Date.now() + this.ttl : at
   }

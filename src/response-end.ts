@@ -225,8 +225,20 @@ function keepHead(res: ServerResponse & { getRawHeaderNames?(): string[] }): (()
  * Without sessions the first answer has left by then; so here that waits for it. Returns what takes that back.
  */
 function holdSocket(res: ServerResponse): (() => void) | undefined {
-  const req = res.req as IncomingMessage | undefined
-  if (!req || !res.headersSent || !Object.hasOwn(req, 'socket')) return undefined
+  if (!res.headersSent) return undefined
+  const shield = shieldSocket(res.req)
+  if (!shield) return undefined
+  return () => {
+    const { destroyed, socket } = shield.remove()
+    if (destroyed) res.once('finish', () => socket.destroy())
+  }
+}
+
+/** Keeps an application from destroying a request's connection: it may be about to carry an answer, this or the next. */
+export function shieldSocket(
+  req: IncomingMessage | undefined,
+): { remove(): { destroyed: boolean; socket: Socket } } | undefined {
+  if (!req || !Object.hasOwn(req, 'socket')) return undefined
   const { socket } = req
   let destroyed = false
   req.socket = new Proxy(socket, {
@@ -236,9 +248,11 @@ function holdSocket(res: ServerResponse): (() => void) | undefined {
       return typeof value === 'function' ? (value.bind(target) as unknown) : value
     },
   })
-  return () => {
-    req.socket = socket
-    if (destroyed) res.once('finish', () => socket.destroy())
+  return {
+    remove() {
+      req.socket = socket
+      return { destroyed, socket }
+    },
   }
 }
 

@@ -119,7 +119,11 @@ const outsideOfRequest: SessionOwner = {
     if (!data) throw missing()
     req.sessionStore.createSession(req as never, data)
   },
-  destroy: (session) => callStore(contextOf(session).req.sessionStore, 'destroy', [session.id]),
+  destroy(session) {
+    const { req } = contextOf(session)
+    delete req.session
+    return callStore(req.sessionStore, 'destroy', [session.id])
+  },
   regenerate: (session) => {
     const { req } = contextOf(session)
     return callStore(req.sessionStore, 'regenerate', [req])

@@ -69,6 +69,8 @@ export interface AccessSettings {
   readonly renewalTimeout: number
   readonly renewalGrace: number
   readonly events: SessionEvents
+  /** Where the application makes the IDs, one may be another session's. */
+  readonly genid?: unknown
 }
 
 /**
@@ -169,10 +171,16 @@ export class RecordAccess implements StoreAccess {
   ): MaybePromise<Saved> {
     return afterwards(this.#write(session, dataText, from), (saved) => {
       if (saved) return saved
-      if (!from) throw idTaken(session.id)
+      if (!from) return this.#takeOver(session, dataText, from)
       // In this process, those who met a conflict go one after the other.
       return this.#process.inTurn(session.id, () => this.#saveMerged(session, from, merged))
     })
+  }
+
+  /** An ID made here is nobody else's: the application has stored the session by itself. */
+  #takeOver(session: Session, dataText: string, from: Stored | null | undefined): MaybePromise<Saved> {
+    if (this.#settings.genid) throw idTaken(session.id)
+    return this.#write(session, dataText, from, 'always') as MaybePromise<Saved>
   }
 
   #write(

@@ -59,11 +59,14 @@ Store.prototype.regenerate = function regenerate(
 ) {
   const owner = req[SESSION_OWNER]
   const { session } = req as { session?: unknown }
-  void answer(callback, () =>
-    session instanceof Session && owner?.startAnew && req.sessionStore === this
-      ? owner.startAnew(session)
-      : afterwards(callStore(this, 'destroy', [req.sessionID]), () => this.generate(req)),
-  )
+  void answer(callback, async () => {
+    if (session instanceof Session && owner?.startAnew && req.sessionStore === this) return owner.startAnew(session)
+    try {
+      await callStore(this, 'destroy', [req.sessionID])
+    } finally {
+      await this.generate(req)
+    }
+  })
 }
 
 Store.prototype.load = function load(id, callback) {

@@ -24,7 +24,7 @@ import {
   type SessionRequest,
 } from './session'
 import { Snapshot } from './snapshot'
-import { isReplaced } from './store'
+import { isReplaced, type GeneratingStore } from './store'
 import {
   destroyed,
   RecordAccess,
@@ -45,6 +45,9 @@ export type VisitedRequest = IncomingMessage & SessionRequest & { [key: Property
 
 /** Stands for a session that nobody has looked at. */
 export const UNSEEN = Symbol('unseen')
+
+/** The `generate` methods that middlewares have given to stores. */
+export const ownGenerates = new WeakSet<object>()
 
 /** One request's dealings with its session: where it comes from, and what is done with it. */
 export class Visit implements SessionOwner {
@@ -132,9 +135,10 @@ export class Visit implements SessionOwner {
     this.#stored = null
     if (!this.#hasResponse) return
     this.#begun = true
-    if (this.settings.genid) {
-      return afterwards(this.generate(), (created) => {
-        this.#original = this.#snapshot(created)
+    const { genid, property } = this.settings
+    if (genid || this.#hasOtherGenerate) {
+      return afterwards(this.#makeNew(), () => {
+        this.#original = this.#snapshot(this.req[property] as LiveSession)
       })
     }
     this.#pending = 'new'
@@ -200,6 +204,16 @@ export class Visit implements SessionOwner {
       req[settings.property] = created
       return created
     })
+  }
+
+  /** An application may have put something in front of the store's `generate`. */
+  get #hasOtherGenerate(): boolean {
+    return !ownGenerates.has((this.settings.store as GeneratingStore).generate)
+  }
+
+  #makeNew(): MaybePromise<void> {
+    const store = this.settings.store as GeneratingStore
+    return this.#hasOtherGenerate ? store.generate(this.req as unknown as Request) : this.replace()
   }
 
   /** What `store.generate(req)` does: a new session in place of the one there is. */
@@ -347,11 +361,11 @@ export class Visit implements SessionOwner {
 
   startAnew(session: Session): MaybePromise<void> {
     const destroyed = this.#end(session)
-    if (!isPromise(destroyed)) return this.replace()
+    if (!isPromise(destroyed)) return this.#makeNew()
     return destroyed.then(
-      () => this.replace(),
+      () => this.#makeNew(),
       async (error: unknown) => {
-        await this.replace()
+        await this.#makeNew()
         throw error
       },
     )

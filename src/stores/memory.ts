@@ -111,7 +111,10 @@ class Memory {
   readonly anonymous = new Recency()
   readonly signedIn = new Recency()
 
-  constructor(readonly max: number) {}
+  constructor(
+    readonly max: number,
+    readonly ttl: number,
+  ) {}
 
   get bounded(): boolean {
     return this.max !== Infinity
@@ -224,7 +227,7 @@ const memories = hiddenSlot<Memory>()
 
 function memoryOf(store: object): Memory {
   let memory = memories.get(store)
-  if (!memory) memories.set(store, (memory = new Memory(Infinity)))
+  if (!memory) memories.set(store, (memory = new Memory(Infinity, DEFAULT_TTL)))
   return memory
 }
 
@@ -237,8 +240,7 @@ export const MemoryStore = function MemoryStore(this: MemoryStore, options: Memo
   const { ttl = DEFAULT_TTL, max = Infinity } = options
   if (!(ttl > 0)) throw invalid('ttl', 'a positive number of ms')
   if (!(max >= 1)) throw invalid('max', 'a whole number of at least 1')
-  if (ttl !== DEFAULT_TTL) this.ttl = ttl
-  memories.set(this, new Memory(max))
+  memories.set(this, new Memory(max, ttl))
 } as unknown as MemoryStoreConstructor
 
 function invalid(option: string, want: string): SessionError {
@@ -250,7 +252,28 @@ Object.setPrototypeOf(MemoryStore, RecordStore)
 
 Object.defineProperty(MemoryStore.prototype, 'inProcess', { value: true })
 
+// A subclass may have a `ttl` of its own, in seconds as is usual, and that is not this one.
+Object.defineProperty(MemoryStore.prototype, 'ttl', {
+  configurable: true,
+  get(this: MemoryStore) {
+    return memoryOf(this).ttl
+  },
+  set(this: MemoryStore, value: unknown) {
+    Object.defineProperty(this, 'ttl', { value, configurable: true, enumerable: true, writable: true })
+  },
+})
+
+/** Lifetime, in ms, of a session in this store whose cookie has no expiry. */
+export function lifetimeIn(store: RecordStore): number {
+  return memories.get(store)?.ttl ?? store.ttl
+}
+
 const methods: Partial<MemoryStore> & ThisType<MemoryStore> = {
+  expiresOf(data) {
+    const { cookie } = data as Partial<typeof data>
+    return cookie?.expires ? RecordStore.prototype.expiresOf.call(this, data) : Date.now() + memoryOf(this).ttl
+  },
+
   read(id) {
     const entry = memoryOf(this).find(id)
     return entry ? recordOf(entry) : null
@@ -316,7 +339,7 @@ const methods: Partial<MemoryStore> & ThisType<MemoryStore> = {
   removeAll() {
     const memory = memoryOf(this)
     clearTimeout(memory.timer)
-    memories.set(this, new Memory(memory.max))
+    memories.set(this, new Memory(memory.max, memory.ttl))
   },
 
   count() {

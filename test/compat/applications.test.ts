@@ -157,4 +157,70 @@ describe.each(Object.entries(implementations))('%s', (_name, session) => {
       expect(told).toEqual(['regenerates'])
     })
   })
+
+  test('a wrapped generate is called for new sessions and by regenerate', async () => {
+    const store = new session.MemoryStore()
+    const app = appWith(session, { store }, async (req, res) => {
+      const { token } = req.session
+      await new Promise<void>((resolve) => void req.session.regenerate(() => resolve()))
+      res.send(`${String(token)} ${String(req.session.token)}`)
+    })
+    const wrapped = store as unknown as { generate(req: Request): void }
+    const { generate } = wrapped
+    let count = 0
+    wrapped.generate = (req) => {
+      generate.call(store, req)
+      ;(req.session as AnySession).token = ++count
+    }
+    expect((await exchange(app as never)).body).toBe('1 2')
+  })
+
+  test('a new session that the application stores by itself is stored, and gets its cookie', async () => {
+    const store = new session.MemoryStore()
+    const ask = browser({ store }, async (req, res) => {
+      if (req.url === '/login') {
+        req.session.user = 'ada'
+        await new Promise((resolve) => req.sessionStore.set(req.sessionID, req.session, resolve))
+        req.session.more = true
+      }
+      res.send(`${String(req.session.user)} ${String(req.session.more)}`)
+    })
+    expect(await ask('/login')).toMatchObject({ status: 200 })
+    expect((await ask('/')).body).toBe('ada true')
+  })
+
+  test('a session made outside of a request leaves it when it is destroyed', async () => {
+    const store = new session.MemoryStore()
+    const req = { sessionID: 'a', sessionStore: store }
+    store.createSession(req as never, { cookie: { originalMaxAge: null } } as never)
+    await new Promise<void>((resolve) => void (req as unknown as Request).session.destroy(() => resolve()))
+    expect(req).not.toHaveProperty('session')
+  })
+
+  test('the store’s regenerate makes a new session though the old one could not be destroyed', async () => {
+    const store = classicStore(session)
+    store.destroy = (_id, callback) => callback?.(new Error('the store is down'))
+    const ask = browser({ store }, async (req, res) => {
+      const { sessionID } = req
+      const error = await new Promise((resolve) => void req.sessionStore.regenerate(req, resolve))
+      res.send(`${(error as Error).message}, ${sessionID === req.sessionID ? 'the old one' : 'a new one'}`)
+    })
+    expect((await ask('/')).body).toBe('the store is down, a new one')
+  })
+
+  test('a subclass of MemoryStore may have a ttl of its own, in seconds', async () => {
+    class Store extends session.MemoryStore {
+      constructor() {
+        super()
+        ;(this as { ttl: number }).ttl = 1 / 1000
+      }
+    }
+    const ask = browser({ store: new Store() }, (req, res) => {
+      if (req.url === '/login') req.session.user = 'ada'
+      res.send(String(req.session.user))
+    })
+    await ask('/login')
+    await new Promise((resolve) => setTimeout(resolve, 10))
+    expect((await ask('/')).body).toBe('ada')
+  })
 })
