@@ -231,17 +231,21 @@ export class UserSessions {
     const others = live.filter((other) => other !== own)
     if (!own || others.length < this.#max) return
 
-    const isRefused = this.#options.onSessionLimit === 'refuse'
-    const ahead = others.filter((other) => (areAtOnce(own, other) ? isRefused === isLater(own, other) : isRefused))
-    if (ahead.length >= this.#max) {
+    // Of logins at once the later ones stay, or, where they are to be refused, the earlier ones.
+    const refuses = this.#options.onSessionLimit === 'refuse'
+    const isBefore = (a: Live, b: Live): boolean => isLater(a, b) !== refuses
+    const isAhead = (other: Live): boolean => (areAtOnce(own, other) ? isBefore(other, own) : refuses)
+    const ahead = others.filter(isAhead)
+    const behind = others.filter((other) => !isAhead(other)).sort((a, b) => (isBefore(a, b) ? -1 : 1))
+    const isKept = ahead.length < this.#max
+    if (!isKept) {
       await this.#end(user, ownKey)
       InThisProcess.of(this.#store).destroyed(id)
-      if (isRefused) throw this.#tooMany(ahead.length)
     }
-    if (isRefused) return
-    const kept = ahead.length >= this.#max ? this.#max : this.#max - 1
-    const ranked = others.sort((a, b) => (isLater(a, b) ? -1 : 1))
-    for (const { key } of ranked.slice(kept)) await this.#end(user, key)
+    for (const { key } of behind.slice(Math.max(0, this.#max - ahead.length - Number(isKept)))) {
+      await this.#end(user, key)
+    }
+    if (refuses && !isKept) throw this.#tooMany(ahead.length)
   }
 
   async #others(user: string, id: string): Promise<Live[]> {
