@@ -1,0 +1,214 @@
+import { expect, test, vi } from 'vitest'
+import session from '../../src'
+import { appWith, classicStore, type AnySession, type Handler } from '../faults/fault'
+import { gate, settled } from '../support/app'
+import { exchange } from '../support/exchange'
+import { cookieHeader } from '../support/set-cookie'
+
+interface Jar {
+  cookie?: string
+}
+
+/** An app with a slow handler, which stops at a gate, and a way to visit it with the cookies of several browsers. */
+function appOfRaces(store: session.Store, options: session.SessionOptions, slow: Handler) {
+  let sessions!: session.Sessions
+  const factory = ((given: session.SessionOptions) => (sessions = session(given))) as unknown as typeof session
+  const app = appWith(factory, { store, hints: false, ...options }, async (req, res, next) => {
+    const [, page, value] = req.url.split('/')
+    if (page === 'slow') return slow(req, res, next)
+    if (page === 'login') req.session.user = 'ada'
+    if (page === 'logout') await req.session.destroy()
+    if (page === 'renew') await sessions.renew(req)
+    if (page === 'x') req.session.x = Number(value)
+    if (page === 'add') await sessions.flash(req).add('note', value)
+    if (page === 'take') return res.json(await sessions.flash(req).take('note'))
+    return res.json((req.session as AnySession | undefined)?.[value ?? 'user'] ?? null)
+  })
+  return async (url: string, jar: Jar): Promise<unknown> => {
+    const { body, headers } = await exchange(app as never, { url, headers: jar.cookie ? { cookie: jar.cookie } : {} })
+    if (headers.some(([name]) => name === 'set-cookie')) jar.cookie = cookieHeader(Object.fromEntries(headers))
+    await settled()
+    try {
+      return JSON.parse(body) as unknown
+    } catch {
+      return body
+    }
+  }
+}
+
+/** Something that a test waits for, and something that waits for the test. */
+const stop = () => ({ reached: gate(), goOn: gate() })
+
+test('a save that follows a session to its new ID, and fails, brings it back by no second try', async () => {
+  const store = new session.MemoryStore()
+  const { reached, goOn } = stop()
+  const go = appOfRaces(store, {}, async (req) => {
+    req.session.seen = true
+    reached.open()
+    await goOn.opened
+    await req.session.save()
+  })
+  const jar: Jar = {}
+  await go('/login', jar)
+  const slow = go('/slow', { ...jar })
+  await reached.opened
+  await go('/renew', jar)
+  const { write } = store
+  vi.spyOn(store, 'write').mockImplementation((id, ...args) => {
+    // Somebody logs out right before the write under the new ID.
+    if (jar.cookie?.includes(id)) store.remove(id)
+    return write.call(store, id, ...args)
+  })
+  goOn.open()
+  expect(await slow).toMatch(/was destroyed by another request/)
+  vi.restoreAllMocks()
+  expect(await go('/me', jar)).toBeNull()
+})
+
+test('overwriting, too, looks where a session has gone: there are no two of it', async () => {
+  const store = new session.MemoryStore()
+  const { reached, goOn } = stop()
+  const go = appOfRaces(store, { conflict: 'overwrite' }, async (req, res) => {
+    req.session.seen = true
+    reached.open()
+    await goOn.opened
+    res.send('done')
+  })
+  const jar: Jar = {}
+  await go('/login', jar)
+  const old = { ...jar }
+  const slow = go('/slow', { ...jar })
+  await reached.opened
+  await go('/x/1', { ...jar })
+  const { write } = store
+  let tries = 0
+  // A new ID in the moment between the look at what others wrote and the write over it.
+  vi.spyOn(store, 'write').mockImplementation(((...args: Parameters<typeof write>) =>
+    ++tries === 2 ? go('/renew', jar).then(() => write.apply(store, args)) : write.apply(store, args)) as typeof write)
+  goOn.open()
+  await slow
+  vi.restoreAllMocks()
+  await go('/logout', jar)
+  expect(await go('/me', old)).toBeNull()
+  expect(await go('/me', jar)).toBeNull()
+})
+
+test.each([{}, { idleTimeout: 600_000 }])('what is reloaded has the newest notes, too: %j', async (options) => {
+  const { reached, goOn } = stop()
+  const go = appOfRaces(new session.MemoryStore(), options, async (req, res) => {
+    await req.session.save()
+    reached.open()
+    await goOn.opened
+    await req.session.reload()
+    req.session.x = 1
+    res.send('done')
+  })
+  const jar: Jar = {}
+  await go('/add/one', jar)
+  const slow = go('/slow', jar)
+  await reached.opened
+  expect(await go('/take', jar)).toEqual(['one'])
+  await go('/add/two', jar)
+  goOn.open()
+  await slow
+  expect(await go('/take', jar)).toEqual(['two'])
+})
+
+test('what a failed save had brought in is no change of its own at the next try', async () => {
+  const store = new session.MemoryStore()
+  const first = stop()
+  const second = stop()
+  const go = appOfRaces(store, {}, async (req, res) => {
+    req.session.mine = true
+    first.reached.open()
+    await first.goOn.opened
+    await req.session.save().catch(() => undefined)
+    second.reached.open()
+    await second.goOn.opened
+    res.send('done')
+  })
+  const jar: Jar = {}
+  await go('/x/0', jar)
+  const slow = go('/slow', { ...jar })
+  await first.reached.opened
+  await go('/x/1', { ...jar })
+  const { write } = store
+  vi.spyOn(store, 'write').mockImplementation((...args) => {
+    if (args[1].includes('"x":1')) throw new Error('the store is down for a moment')
+    return write.apply(store, args)
+  })
+  first.goOn.open()
+  await second.reached.opened
+  vi.restoreAllMocks()
+  await go('/x/2', { ...jar })
+  second.goOn.open()
+  await slow
+  expect(await go('/get/x', jar)).toBe(2)
+  expect(await go('/get/mine', jar)).toBe(true)
+})
+
+test('on a classic store, who loads a session while it is being destroyed does not bring it back', async () => {
+  const store = classicStore(session)
+  const { reached, goOn } = stop()
+  const go = appOfRaces(store, {}, async (req, res) => {
+    req.session.seen = true
+    reached.open()
+    await goOn.opened
+    res.send('done')
+  })
+  const jar: Jar = {}
+  await go('/login', jar)
+  const destroying = gate()
+  const destroyed = gate()
+  const { destroy } = store
+  store.destroy = (...args) => {
+    destroying.open()
+    return void destroyed.opened.then(() => destroy.apply(store, args))
+  }
+  const logout = go('/logout', { ...jar })
+  await destroying.opened
+  const slow = go('/slow', { ...jar })
+  await reached.opened
+  destroyed.open()
+  await logout
+  goOn.open()
+  await slow
+  expect(store.records.size).toBe(0)
+})
+
+test('on a classic store, a logout while the session gets a new ID ends it', async () => {
+  const store = classicStore(session)
+  const go = appOfRaces(store, {}, () => undefined)
+  const jar: Jar = {}
+  await go('/login', jar)
+  const saving = gate()
+  const saved = gate()
+  const { set } = store
+  store.set = (...args) => {
+    saving.open()
+    return void saved.opened.then(() => set.apply(store, args))
+  }
+  const renewal = go('/renew', jar)
+  await saving.opened
+  const logout = go('/logout', { ...jar })
+  await settled()
+  saved.open()
+  await Promise.all([renewal, logout])
+  expect(store.records.size).toBe(0)
+})
+
+test('a new session is not stored when it was destroyed while its save was under way, nor later', async () => {
+  const store = classicStore(session)
+  const { set } = store
+  store.set = (...args) => setTimeout(() => set.apply(store, args), 5)
+  const go = appOfRaces(store, {}, async (req, res) => {
+    req.session.user = 'ada'
+    const held = req.session
+    void held.save()
+    await held.destroy()
+    await expect(held.save()).rejects.toMatchObject({ code: 'ERR_SESSION_DESTROYED' })
+    res.send('done')
+  })
+  expect(await go('/slow', {})).toBe('done')
+  expect(store.records.size).toBe(0)
+})
