@@ -473,6 +473,27 @@ describe('an application that does more to a response that is held', () => {
     })
   })
 
+  test('on HTTP/2 a response that is cut off is no whole one', async () => {
+    const { store, fail } = failingStore()
+    const sessions = session({ ...OPTIONS, store, onSaveError: 'disconnect' })
+    const listener: RequestListener = (req, res) =>
+      sessions(req as never, res as never, (error?: unknown) => {
+        if (error) return
+        change(req)
+        res.writeHead(201)
+        res.end('the whole of it')
+      })
+    const server = http2.createServer(listener as never).listen(0)
+    await once(server, 'listening')
+    const client = http2.connect(`http://localhost:${(server.address() as AddressInfo).port}`)
+    const stream = client.request()
+    fail()
+    const [error] = (await once(stream, 'error')) as [NodeJS.ErrnoException]
+    expect(error.message).toContain('NGHTTP2_INTERNAL_ERROR')
+    client.close()
+    server.close()
+  })
+
   test('on HTTP/2 a second answer changes nothing of the first', async () => {
     const { store, began, release } = slowStore()
     const listener = withSession(store, async (req, res) => {
@@ -591,6 +612,64 @@ describe('what cannot be stored is told once', () => {
       await settled()
     })
     expect(told).toEqual([expect.stringContaining('req.session.views cannot be stored')])
+  })
+})
+
+describe('a body that a middleware before the sessions changes as it ends', () => {
+  const changing: RequestListener = (_req, res) => {
+    const end = res.end.bind(res) as (chunk: unknown, encoding: BufferEncoding) => ServerResponse
+    res.end = ((chunk: unknown, encoding: BufferEncoding) =>
+      end(`${typeof chunk === 'string' ? chunk : ''} and more`, encoding)) as typeof res.end
+  }
+  test.each(['with a body', 'without one'])('is sent whole, %s', async (how) => {
+    const { listener } = telling({ store: classicStore(session) }, (req, res) => {
+      req.session['views'] = 1
+      if (how === 'with a body') res.end('the body')
+      else res.end()
+    })
+    const both: RequestListener = (req, res) => {
+      changing(req, res)
+      listener(req, res)
+    }
+    await withServer(both, async ({ get }) => {
+      expect((await get('/')).body).toBe(how === 'with a body' ? 'the body and more' : ' and more')
+    })
+  })
+
+  test('behind two session middlewares the length is known, as of a body that nobody changes', async () => {
+    const store = classicStore(session)
+    const one = session({ ...OPTIONS, store, name: 'one' })
+    const two = session({ ...OPTIONS, store: classicStore(session), name: 'two', property: 'other' })
+    const app = express5().use(one, two, (req, res) => {
+      change(req)
+      ;(req as never as { other: AnySession }).other['views'] = 1
+      res.end('the body')
+    })
+    await withServer(app, async ({ get }) => expect((await get('/')).headers['content-length']).toBe('8'))
+  })
+})
+
+test('a session whose expiry cannot be renewed: the answer is whole, its connection lives, and the error is told', async () => {
+  const told: unknown[] = []
+  const store = new session.MemoryStore()
+  const app = express5()
+  app.set('env', 'test')
+  app.use(session({ ...OPTIONS, store }), (req, res) => {
+    if (req.url === '/login') change(req)
+    res.send('the answer')
+  })
+  app.use(((error, _req, _res, next) => (told.push(error), next(error))) as express5.ErrorRequestHandler)
+  await withServer(app, async ({ get, port }) => {
+    const { headers } = await get('/login')
+    store.renew = (() => Promise.reject(new Error('the store is read-only'))) as never
+    const again = rawGet('/', 'GET', `Cookie: ${cookieHeader(headers)}`)
+    const connection = new RawConnection(port).send(again)
+    await connection.until('the answer')
+    await settled()
+    expect(told).toEqual([new Error('the store is read-only')])
+    connection.text = ''
+    connection.send(rawGet('/', 'GET', `Cookie: ${cookieHeader(headers)}\r\nConnection: close`))
+    expect(await connection.ended()).toContain('the answer')
   })
 })
 
