@@ -1,9 +1,12 @@
 import { execFile } from 'node:child_process'
 import path from 'node:path'
 import { promisify } from 'node:util'
+import express from 'express'
 import pg from 'pg'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import session from '../../src'
 import { PostgresStore, type PostgresStoreOptions } from '../../src/stores/postgres'
+import { gate, SECRET, withServer, type Answer } from '../support/app'
 import { blockedBackend, duringTransaction, openSchema, originalStore, unique, type Schema } from '../support/postgres'
 import { describeWith } from '../support/servers'
 
@@ -32,7 +35,8 @@ describe('options', () => {
     [{ tableName: '' }, /option tableName must be a string/],
     [{ schemaName: '' }, /option schemaName must be a string/],
     [{ ttl: 0 }, /option ttl must be a positive number of seconds, or a function/],
-    [{ ttl: '60' }, /option ttl/],
+    [{ ttl: '60' }, /option ttl .*; it is "60"/],
+    [{ conString: 5 }, /PostgresStore: option conString must be a string that is not empty; it is 5/],
     [{ pruneSessionInterval: 0 }, /option pruneSessionInterval must be a positive number of seconds, or false/],
     [{ pruneSessionRandomizedInterval: 5 }, /option pruneSessionRandomizedInterval must be a function/],
     [{ pgPromise: {} }, /option pgPromise is not supported; give its Pool as pool: db\.\$pool/],
@@ -141,6 +145,40 @@ describeWith('postgres', 'PostgresStore', () => {
       const written = versions(await Promise.all(writers))
       expect(written).toHaveLength(1)
       expect((await store.read('a'))?.version).toBe(written[0])
+    })
+
+    test('a logout under the old ID of a renewed session ends the session that goes on', async () => {
+      const sessions = session({
+        store: newStore({ tableName: await newTable({ column }) }),
+        secret: SECRET,
+        resave: false,
+        saveUninitialized: false,
+      })
+      const [loaded, renewed] = [gate(), gate()]
+      const app = express().use(sessions)
+      app.get('/login', (req, res) => {
+        Object.assign(req.session, { user: 'ada' })
+        res.end()
+      })
+      app.get('/renew', (req, res) => sessions.renew(req).then(() => res.end()))
+      app.get('/logout', async (req, res) => {
+        loaded.open()
+        await renewed.opened
+        await req.session.destroy()
+        res.end()
+      })
+      app.get('/user', (req, res) => void res.send((req.session as { user?: string }).user ?? 'nobody'))
+      await withServer(app, async ({ get }) => {
+        const cookieOf = ({ headers }: Answer): { cookie: string } => ({ cookie: headers['set-cookie']?.[0] as string })
+        const old = cookieOf(await get('/login'))
+        const logout = get('/logout', old)
+        await loaded.opened
+        const current = cookieOf(await get('/renew', old))
+        expect((await get('/user', current)).body).toBe('ada')
+        renewed.open()
+        await logout
+        expect((await get('/user', current)).body).toBe('nobody')
+      })
     })
 
     test('a megabyte, and characters of every kind', async () => {
