@@ -54,13 +54,15 @@ export type Settings = ResolvedOptions & {
   readonly sessionAccessor: PropertyDescriptor
   readonly idAccessor: PropertyDescriptor
   readonly newId: () => string
+  /** The settings of the cookie that a request may get. */
+  readonly cookieFor: (req: VisitedRequest) => CookieOptions
   readonly signerOf: (req: VisitedRequest) => Signer | undefined
 }
 
 /** Makes the middleware. */
 export function createSessions(given: Given, deprecate: (message: string) => void): Sessions {
   const settings = settle(resolveOptions(given, deprecate))
-  const { cookie, property, signerOf, skip, store, transport, watch } = settings
+  const { cookieFor, property, signerOf, skip, store, transport, watch } = settings
   const isReady = followReadiness(store)
   offerGenerate(settings)
 
@@ -69,7 +71,9 @@ export function createSessions(given: Given, deprecate: (message: string) => voi
     if (req[property]) return next()
     if (skip?.(req as unknown as Request)) return next()
     if (!isReady()) return skipped('the store is disconnected', next)
-    const cookieOptions = typeof cookie === 'function' ? cookie(req as unknown as Request) : cookie
+    const cookieOptions = cookieFor(req)
+    if (isPromise(cookieOptions))
+      return next(new TypeError('cookie option must return settings, not a promise of them'))
     if (!isBelow(cookieOptions.path ?? '/', req)) {
       watch?.pathMissed(cookieOptions.path as string, req.url)
       return skipped('the path is not below the cookie path', next)
@@ -134,7 +138,7 @@ function begin(visit: Visit, next: Next): void {
 
 /** What can be done with sessions outside of `req.session`. */
 function apiOf(settings: Settings): Omit<Sessions, keyof RequestHandler> {
-  const { access, cookie, events, property, store, users } = settings
+  const { access, events, property, store, users } = settings
 
   function visitBehind(req: IncomingMessage): Visit {
     const visit = (req as VisitedRequest)[settings.visitKey]
@@ -164,8 +168,7 @@ function apiOf(settings: Settings): Omit<Sessions, keyof RequestHandler> {
     },
     async load(request) {
       const req = request as VisitedRequest
-      const cookieOptions = typeof cookie === 'function' ? cookie(req as unknown as Request) : cookie
-      const visit = visitOf(settings, req, settings.signerOf(req), cookieOptions)
+      const visit = visitOf(settings, req, settings.signerOf(req), settings.cookieFor(req))
       return (await visit.enter()) ? (req[property] as Session & session.SessionData) : undefined
     },
     destroy: async (id) => visitById(id).destroyById(id),
@@ -219,11 +222,7 @@ function offerGenerate(settings: Settings): void {
   const generate = (request: Request): MaybePromise<void> => {
     const req = request as unknown as VisitedRequest
     const owner = req[SESSION_OWNER]
-    const { cookie } = settings
-    const visit =
-      owner instanceof Visit
-        ? owner
-        : new Visit(settings, req, undefined, typeof cookie === 'function' ? cookie(request) : cookie)
+    const visit = owner instanceof Visit ? owner : new Visit(settings, req, undefined, settings.cookieFor(req))
     const replaced = visit.replace()
     // Who does not wait for a promise that they do not know of is not to lose the process by it.
     if (isPromise(replaced)) replaced.then(undefined, () => undefined)
@@ -234,6 +233,7 @@ function offerGenerate(settings: Settings): void {
 }
 
 function settle(options: ResolvedOptions): Settings {
+  const { cookie } = options
   const given = options.store ?? new MemoryStore()
   if (process.env['NODE_ENV'] === 'production' && given instanceof MemoryStore) warnOfMemory()
   const events = new SessionEvents()
@@ -285,6 +285,7 @@ function settle(options: ResolvedOptions): Settings {
       },
     },
     newId: () => uid.sync(24),
+    cookieFor: typeof cookie === 'function' ? (req) => cookie(req as unknown as Request) : () => cookie,
     signerOf: ownSigner ? () => ownSigner : signerOfRequest(),
   })
 }

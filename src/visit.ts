@@ -7,7 +7,7 @@ import { dataOf, maxAgeIn, serializeData, wholeText } from './changes'
 import { Cookie, notesOf, restoreCookie, setNotes, settingsOf, type SessionNotes } from './cookie'
 import type { PresentedId } from './cookie-header'
 import type { Situation } from './decide'
-import { SessionError } from './errors'
+import { SessionError, warnOnce } from './errors'
 import { isRenewalDue, noteVisit } from './lifetimes'
 import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
 import type { Settings } from './middleware'
@@ -191,10 +191,22 @@ export class Visit implements SessionOwner {
     return this.#session as LiveSession
   }
 
+  #newId(): MaybePromise<string> {
+    const { genid, newId } = this.settings
+    if (!genid) return newId()
+    return afterwards(genid(this.req as unknown as Request), (id: unknown) => {
+      if (typeof id !== 'string' || id === '') {
+        const what = id === '' ? 'an empty string' : `a ${typeof id}`
+        warnOnce('SESSION_GENID', `genid option returned ${what}; without a string for an ID the session is not kept`)
+      }
+      return id as string
+    })
+  }
+
   /** Puts a new session with a new ID on the request. */
   generate(): MaybePromise<LiveSession> {
     const { req, settings } = this
-    return afterwards(settings.genid ? settings.genid(req as unknown as Request) : settings.newId(), (id) => {
+    return afterwards(this.#newId(), (id) => {
       if (this.#pending !== 'nothing') this.look()
       this.#notes = undefined
       this.#stored = null
@@ -397,11 +409,11 @@ export class Visit implements SessionOwner {
 
   /** Answers where the session went when another request was faster; this one's changes are still to be saved there. */
   async #rename(): Promise<Moved | undefined> {
-    const { events, genid, idProperty, newId, property, users } = this.settings
+    const { events, idProperty, property, users } = this.settings
     const access = this.#access
     const session = this.req[property] as LiveSession
     const oldId = session.id
-    const id = genid ? await genid(this.req as unknown as Request) : newId()
+    const id = await this.#newId()
     const renewed = new Session(this.req, session, this, id)
     if (this.#notes) this.#notes.renewed = Date.now()
     const from = this.#storedOf(session)

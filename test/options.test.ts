@@ -9,6 +9,10 @@ import { createClient } from 'redis'
 import request from 'supertest'
 import { describe, expect, test, vi } from 'vitest'
 import session from '../src'
+import { MysqlStore } from '../src/stores/mysql'
+import { PostgresStore } from '../src/stores/postgres'
+import { RedisStore } from '../src/stores/redis'
+import { SqliteStore } from '../src/stores/sqlite'
 
 const secret = 'a secret that is long enough for these tests'
 const plain = { secret, resave: false, saveUninitialized: false, hints: false }
@@ -128,6 +132,51 @@ describe('what cannot be used is refused when the middleware is made', () => {
   })
 })
 
+describe('options of stores', () => {
+  const client = createClient()
+  const database = { exec: () => undefined, prepare: () => undefined, close: () => undefined } as never
+
+  test.each<[string, () => unknown]>([
+    ['MemoryStore has no option maxx; did you mean max?', () => new session.MemoryStore({ maxx: 5 } as never)],
+    ['RedisStore has no option perfix; did you mean prefix?', () => new RedisStore({ client, perfix: 'a:' } as never)],
+    [
+      'PostgresStore has no option tablename; did you mean tableName?',
+      () => new PostgresStore({ conString: 'postgres://127.0.0.1/test', tablename: 'x' } as never),
+    ],
+    ['MysqlStore has no option ssl', () => new MysqlStore({ host: '127.0.0.1', ssl: {} } as never)],
+    ['SqliteStore has no option path', () => new SqliteStore({ database, path: 'x.db' } as never)],
+  ])('%s', async (message, make) => {
+    expect(await warningFrom(make)).toBe(message)
+  })
+
+  test('no warning of what another package asks for by default, nor of what a subclass takes', () => {
+    class Named extends session.MemoryStore {
+      constructor(options: { label: string }) {
+        super(options as object)
+      }
+    }
+    const warned = vi.spyOn(process, 'emitWarning')
+    new Named({ label: 'mine' })
+    new session.MemoryStore(null as never)
+    expect(() => new RedisStore(client as never)).toThrow(/option client must be a client made by/)
+    new RedisStore({ client, prefix: null, disableTTL: false, disableTouch: false } as never)
+    new PostgresStore({ conString: 'postgres://127.0.0.1/test', schemaName: null, disableTouch: false } as never)
+    new MysqlStore({ host: '127.0.0.1', charset: 'utf8mb4_bin', disableTouch: false } as never)
+    expect(warned).not.toHaveBeenCalled()
+    warned.mockRestore()
+  })
+
+  test('a MemoryStore takes a serializer, too', () => {
+    const serializer = { stringify: (data: object) => `text:${JSON.stringify(data)}`, parse: () => ({ cookie: {} }) }
+    const store = new session.MemoryStore({ serializer })
+    void store.set('a', { cookie: {} } as never)
+    expect(store.read('a')?.text).toMatch(/^text:/)
+    expect(() => new session.MemoryStore({ serializer: {} as never })).toThrow(
+      /option serializer must be an object with/,
+    )
+  })
+})
+
 describe('what express-session works with works here, too', () => {
   /** The status, and the cookie but for its value, of a first visit and of one that sets something. */
   async function seenWith(factory: typeof session, options: object): Promise<unknown[]> {
@@ -184,6 +233,27 @@ describe('the small things', () => {
     await request(app).get('/').set('Cookie', cookie).expect('2')
     expect(() => session([] as never)).toThrow(/^secret option array must contain one or more strings$/)
     expect(() => session([secret, ''] as never)).toThrow(/none of them empty/)
+  })
+
+  test('a genid that returns no ID gives a warning', async () => {
+    const app = express().use(session({ ...plain, genid: () => 1 as unknown as string }))
+    app.get('/', (req, res) => {
+      dataOf(req)['user'] = 'ada'
+      res.send('done')
+    })
+    const warned = once(process, 'warning') as Promise<[Error]>
+    await request(app).get('/').expect(200, 'done')
+    expect((await warned)[0].message).toBe(
+      'genid option returned a number; without a string for an ID the session is not kept',
+    )
+  })
+
+  test('a cookie function that returns a promise is an error', () => {
+    const app = express().use(session({ ...plain, cookie: (() => Promise.resolve({ secure: true })) as never }))
+    app.set('env', 'test')
+    const { status, text } = await request(app).get('/')
+    expect(status).toBe(500)
+    expect(text).toContain('cookie option must return settings, not a promise of them')
   })
 
   test('genid may return a promise; an ID that exists is never given to another visitor', async () => {
