@@ -31,11 +31,11 @@ declare global {
 
 /**
  * Makes the session middleware.
- * @param options the secret that signs the session cookie, which stands for the recommended options with it, or an
- *   object of options
+ * @param options the secret that signs the session cookie, or a list of them, which stands for the recommended options
+ *   with it; or an object of options
  * @throws TypeError that names the option which cannot be used
  */
-function session(options?: session.SessionOptions | session.Secret): session.Sessions
+function session(options?: session.SessionOptions | session.Secret | session.Secret[]): session.Sessions
 function session(...given: options.Given): session.Sessions {
   return createSessions(given, deprecate)
 }
