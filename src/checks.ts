@@ -10,6 +10,12 @@ export const a =
 
 export const anything: Check = () => undefined
 export const aBoolean = a('true or false', (value) => typeof value === 'boolean')
+/** For what express-session and its stores only ask to be true or false in a condition. */
+export const aFlag: Check = (value, option) => {
+  const effect = `${show(value)} counts as ${Boolean(value)}`
+  if (typeof value !== 'boolean') warnOnce('SESSION_OPTION', `${option} must be true or false; ${effect}`, option)
+  return undefined
+}
 export const aFunction = a('a function', (value) => typeof value === 'function')
 export const aString = a('a string', (value) => typeof value === 'string')
 export const aName = a('a string that is not empty', (value) => typeof value === 'string' && value !== '')
@@ -40,12 +46,14 @@ export function optionsOf<Options extends object>(
   options: Options | null | undefined,
   checks: Record<keyof Options, Check>,
 ): Options {
-  const given: Record<string, unknown> = { ...options }
-  if (Object.getPrototypeOf(store) === base.prototype) warnOfUnknown(given, checks, base.name)
+  const given: Record<string, unknown> = {}
   for (const [name, check] of Object.entries<Check>(checks)) {
-    const value = (options as Record<string, unknown> | null | undefined)?.[name] ?? undefined
-    given[name] = value
-    demand(value, check, `${base.name}: option ${name}`)
+    given[name] = (options as Record<string, unknown> | null | undefined)?.[name] ?? undefined
+    demand(given[name], check, `${base.name}: option ${name}`)
+  }
+  // What is no plain object is a client in place of the options, or some other software's: its names say nothing.
+  if (options?.constructor === Object && Object.getPrototypeOf(store) === base.prototype) {
+    warnOfUnknown(options, checks, base.name)
   }
   return given as Options
 }

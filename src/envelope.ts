@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv, createHash, createSecretKey, KeyObject, randomBytes } from 'node:crypto'
-import { SessionError, shortened } from './errors'
+import { OptionError, SessionError, shortened } from './errors'
 
 /** A key of 32 bytes, as such or in base64 or hex; of several the first encrypts and all decrypt. */
 export type Encryption = EncryptionKey | EncryptionKey[]
@@ -25,7 +25,7 @@ export class Envelope {
   constructor(encryption: Encryption) {
     if (!Array.isArray(encryption)) this.#keys = [toKey(encryption, 'encryption')]
     else this.#keys = encryption.map((key, i) => toKey(key, `encryption[${i}]`))
-    if (this.#keys.length === 0) throw new TypeError('encryption option must be a key or a list of at least one key')
+    if (this.#keys.length === 0) throw new OptionError('encryption option must be a key or a list of at least one key')
   }
 
   seal(text: string, storedUnder: string): string {
@@ -91,7 +91,7 @@ function toKey(given: unknown, option: string): Key {
   const encoding = text === undefined ? undefined : HEX_KEY.test(text) ? 'hex' : 'base64'
   const key = encoding === 'base64' && !BASE64_KEY.test(text as string) ? undefined : secretKey(text ?? given, encoding)
   if (key?.symmetricKeySize !== KEY_BYTES) {
-    throw new TypeError(
+    throw new OptionError(
       `${option} option must be a key of 32 bytes: a Buffer, a secret KeyObject, or a string of base64 or hex; ` +
         'make one: openssl rand -base64 32',
     )

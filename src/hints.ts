@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { warnOnce } from './errors'
+import { shortened, warnOnce } from './errors'
 
 /** Has a heading for each hint, and is published with the library, so that the link leads to the page of this version. */
 const PAGE = pathToFileURL(join(__dirname, '../docs/troubleshooting.md'))
@@ -75,7 +75,7 @@ export class Hints {
     if (text.length < LARGE_SESSION) return
     hint(
       'large-session',
-      `session ${id} has ${Math.round(text.length / 1024)} KB, read and written by its every request`,
+      `session ${shortened(id)} has ${Math.round(text.length / 1024)} KB, read and written by its every request`,
     )
   }
 

@@ -6,6 +6,7 @@ import type session = require('./index')
 import {
   a,
   aBoolean,
+  aFlag,
   aFunction,
   aName,
   anything,
@@ -185,13 +186,6 @@ const given =
   (check: Check): Check =>
   (value, option) =>
     value || Number.isNaN(value) ? check(value, option) : undefined
-
-/** express-session asks only whether it is true or false in a condition. */
-const aFlag: Check = (value, option) => {
-  const effect = `${show(value)} counts as ${Boolean(value)}`
-  if (typeof value !== 'boolean') warnOnce('SESSION_OPTION', `${option} must be true or false; ${effect}`, option)
-  return undefined
-}
 
 const CHECKS: Record<keyof SessionOptions, Check> = {
   secret: anything,

@@ -248,7 +248,7 @@ describe('the small things', () => {
     )
   })
 
-  test('a cookie function that returns a promise is an error', () => {
+  test('a cookie function that returns a promise is an error', async () => {
     const app = express().use(session({ ...plain, cookie: (() => Promise.resolve({ secure: true })) as never }))
     app.set('env', 'test')
     const { status, text } = await request(app).get('/')

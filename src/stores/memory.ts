@@ -1,12 +1,13 @@
+import { a, aSerializer, isPositive, optionsOf, type Check } from '../checks'
 import {
   DEFAULT_TTL,
   RecordStore,
   type RecordPage,
+  type Serializer,
   type SessionRecord,
   type WriteCondition,
   type Version,
 } from '../record-store'
-import { SessionError } from '../errors'
 import { hiddenSlot } from '../hidden'
 import { Store } from '../store'
 import { ExpiryQueue, type Ending } from './expiry-queue'
@@ -20,6 +21,14 @@ export interface MemoryStoreOptions {
    * user, then the least recently used. Default: no bound, since whoever can make sessions could push out others'.
    */
   max?: number | undefined
+  /** How sessions become text. Default: JSON. */
+  serializer?: Serializer | undefined
+}
+
+const OPTIONS: Record<keyof MemoryStoreOptions, Check> = {
+  ttl: a('a positive number of ms', isPositive),
+  max: a('a whole number of at least 1', (value) => typeof value === 'number' && value >= 1),
+  serializer: aSerializer,
 }
 
 /**
@@ -233,19 +242,14 @@ function memoryOf(store: object): Memory {
 
 /**
  * A store in memory. A function and not a class: packages call it on themselves.
- * @throws SessionError when `ttl` or `max` is not a positive number
+ * @throws OptionError when an option cannot be used
  */
-export const MemoryStore = function MemoryStore(this: MemoryStore, options: MemoryStoreOptions = {}): void {
+export const MemoryStore = function MemoryStore(this: MemoryStore, options?: MemoryStoreOptions): void {
   ;(Store as unknown as (this: object) => void).call(this)
-  const { ttl = DEFAULT_TTL, max = Infinity } = options
-  if (!(ttl > 0)) throw invalid('ttl', 'a positive number of ms')
-  if (!(max >= 1)) throw invalid('max', 'a whole number of at least 1')
+  const { ttl = DEFAULT_TTL, max = Infinity, serializer } = optionsOf(this, MemoryStore, options, OPTIONS)
+  if (serializer) this.serializer = serializer
   memories.set(this, new Memory(max, ttl))
 } as unknown as MemoryStoreConstructor
-
-function invalid(option: string, want: string): SessionError {
-  return new SessionError('ERR_SESSION_OPTION', `MemoryStore: option ${option} must be ${want}`)
-}
 
 Object.setPrototypeOf(MemoryStore.prototype, RecordStore.prototype)
 Object.setPrototypeOf(MemoryStore, RecordStore)

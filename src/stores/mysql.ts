@@ -1,5 +1,17 @@
 import { createHash } from 'node:crypto'
-import { SessionError } from '../errors'
+import {
+  a,
+  aFlag,
+  aFunction,
+  anything,
+  aSerializer,
+  has,
+  isPositive,
+  optionsOf,
+  unsupported,
+  type Check,
+} from '../checks'
+import { OptionError } from '../errors'
 import {
   DEFAULT_TTL,
   RecordStore,
@@ -54,6 +66,31 @@ export interface MysqlStoreOptions {
   serializer?: Serializer | undefined
 }
 
+/** `charset` is for a column that is the same here, whatever the charset. */
+const OPTIONS: Record<keyof MysqlStoreOptions | 'charset' | 'disableTouch', Check> = {
+  pool: a('a pool or a connection of mysql2', (value) => has(value, 'execute')),
+  host: anything,
+  port: anything,
+  user: anything,
+  password: anything,
+  database: anything,
+  waitForConnections: anything,
+  connectionLimit: anything,
+  maxIdle: anything,
+  idleTimeout: anything,
+  queueLimit: anything,
+  endConnectionOnClose: aFlag,
+  createDatabaseTable: aFlag,
+  schema: anything,
+  expiration: a('a positive number of ms', isPositive),
+  clearExpired: aFlag,
+  checkExpirationInterval: a('a positive number of ms; clearExpired: false is for never', isPositive),
+  errorLog: aFunction,
+  serializer: aSerializer,
+  charset: anything,
+  disableTouch: unsupported('; give the middleware the option touchAfter: Infinity'),
+}
+
 interface Row {
   id: string
   text: string
@@ -105,24 +142,18 @@ export class MysqlStore extends RecordStore {
   #prunedTo = ''
   #closing: Promise<void> | undefined
 
-  /** @throws SessionError when an option cannot be used, or `mysql2` is to be loaded and is not installed */
+  /** @throws OptionError when an option cannot be used, or `mysql2` is to be loaded and is not installed */
   constructor(options: MysqlStoreOptions) {
     super()
-    if ((options as { disableTouch?: unknown } | undefined)?.disableTouch) {
-      throw invalid('option disableTouch is not supported; give the middleware the option touchAfter: Infinity')
-    }
-    const { pool, schema = {}, expiration = DEFAULT_TTL, createDatabaseTable = true, serializer } = options ?? {}
-    const { clearExpired = true, checkExpirationInterval = CHECK_INTERVAL, errorLog = console.error } = options ?? {}
-    if (!isPositive(expiration)) throw invalid('option expiration must be a positive number of ms')
-    if (!isPositive(checkExpirationInterval)) {
-      throw invalid('option checkExpirationInterval must be a positive number of ms; clearExpired: false is for never')
-    }
+    const given = optionsOf(this, MysqlStore, options, OPTIONS)
+    const { pool, schema = {}, expiration = DEFAULT_TTL, createDatabaseTable = true, serializer } = given
+    const { clearExpired = true, checkExpirationInterval = CHECK_INTERVAL, errorLog = console.error } = given
     this.#sql = statements(schema)
-    this.#connection = pool ? withPromises(pool) : openPool(options ?? {})
+    this.#connection = pool ? withPromises(pool) : openPool(given)
     surviveLostConnections(pool ?? this.#connection, (error) =>
       errorLog('sessile/mysql: a connection was lost:', error),
     )
-    this.#endOnClose = options.endConnectionOnClose ?? !pool
+    this.#endOnClose = given.endConnectionOnClose ?? !pool
     this.ttl = expiration
     if (serializer) this.serializer = serializer
     this.#createTable = createDatabaseTable
@@ -369,9 +400,8 @@ function statements({ tableName = 'sessions', columnNames = {} }: NonNullable<My
 }
 
 function withPromises(pool: object): Connection {
-  const given = pool as Partial<Connection> & { promise?: () => Connection }
-  if (typeof given.execute !== 'function') throw invalid('option pool must be a pool or a connection of mysql2')
-  return typeof given.promise === 'function' ? given.promise() : (given as Connection)
+  const given = pool as Connection & { promise?: () => Connection }
+  return typeof given.promise === 'function' ? given.promise() : given
 }
 
 function openPool(options: MysqlStoreOptions): Connection {
@@ -390,14 +420,10 @@ function openPool(options: MysqlStoreOptions): Connection {
   }
 }
 
-function isPositive(value: unknown): boolean {
-  return typeof value === 'number' && value > 0
-}
-
-function missing(creations: string[], cause: unknown): SessionError {
+function missing(creations: string[], cause: unknown): OptionError {
   return invalid(`a table is missing; set the option createDatabaseTable, or run:\n${creations.join('\n')}`, cause)
 }
 
-function invalid(what: string, cause?: unknown): SessionError {
-  return new SessionError('ERR_SESSION_OPTION', `MysqlStore: ${what}`, { cause })
+function invalid(what: string, cause?: unknown): OptionError {
+  return new OptionError(`MysqlStore: ${what}`, { cause })
 }

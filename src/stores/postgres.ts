@@ -1,4 +1,5 @@
-import { SessionError } from '../errors'
+import { a, aFlag, aFunction, aName, aSerializer, has, isPositive, optionsOf, unsupported, type Check } from '../checks'
+import { OptionError } from '../errors'
 import {
   DEFAULT_TTL,
   RecordStore,
@@ -47,6 +48,28 @@ export interface PostgresStoreOptions {
   serializer?: Serializer | undefined
 }
 
+const OPTIONS: Record<keyof PostgresStoreOptions | 'pgPromise' | 'disableTouch', Check> = {
+  pool: a('a Pool or a Client of pg', (value) => has(value, 'query')),
+  conString: aName,
+  conObject: a('the settings of a Pool of pg', (value) => typeof value === 'object'),
+  tableName: aName,
+  schemaName: aName,
+  createTableIfMissing: aFlag,
+  ttl: a('a positive number of seconds, or a function', (value) => typeof value === 'function' || isPositive(value)),
+  pruneSessionInterval: a(
+    'a positive number of seconds, or false for never',
+    (value) => value === false || isPositive(value),
+  ),
+  pruneSessionRandomizedInterval: a(
+    'a function from ms to ms, or false',
+    (value) => value === false || typeof value === 'function',
+  ),
+  errorLog: aFunction,
+  serializer: aSerializer,
+  pgPromise: unsupported('; give its Pool as pool: db.$pool'),
+  disableTouch: unsupported('; give the middleware the option touchAfter: Infinity'),
+}
+
 interface Row {
   sid: string
   text: string
@@ -82,22 +105,14 @@ export class PostgresStore extends RecordStore {
   readonly #making = new Map<string, Promise<void>>()
   #closing: Promise<void> | undefined
 
-  /** @throws SessionError when an option cannot be used, or `pg` is to be loaded and is not installed */
-  constructor(options: PostgresStoreOptions = {}) {
+  /** @throws OptionError when an option cannot be used, or `pg` is to be loaded and is not installed */
+  constructor(options?: PostgresStoreOptions) {
     super()
-    refuseForeign(options)
-    const { tableName = 'session', schemaName, createTableIfMissing = false, serializer } = options
-    const { ttl = DEFAULT_TTL / 1000, errorLog = console.error } = options
-    if (!isName(tableName)) throw invalid('option tableName must be a string that is not empty')
-    if (schemaName !== undefined && !isName(schemaName)) {
-      throw invalid('option schemaName must be a string that is not empty')
-    }
-    if (typeof ttl !== 'function' && !isPositive(ttl)) {
-      throw invalid('option ttl must be a positive number of seconds, or a function')
-    }
-    const interval = pruneInterval(options)
-    if (options.pool) this.#pool = given(options.pool)
-    else this.#pool = this.#ownPool = openPool(settingsOf(options))
+    const given = optionsOf(this, PostgresStore, options, OPTIONS)
+    const { tableName = 'session', schemaName, createTableIfMissing = false, serializer } = given
+    const { ttl = DEFAULT_TTL / 1000, errorLog = console.error } = given
+    if (given.pool) this.#pool = given.pool
+    else this.#pool = this.#ownPool = openPool(settingsOf(given))
     surviveLostConnections(this.#pool, (error) => errorLog('sessile/postgres: an idle connection was lost:', error))
     if (typeof ttl === 'number') this.ttl = ttl * 1000
     this.#ttlOf = typeof ttl === 'function' ? ttl : () => ttl
@@ -105,7 +120,7 @@ export class PostgresStore extends RecordStore {
     this.#createTable = createTableIfMissing
     this.#sql = statements(schemaName, tableName)
     const report = (error: unknown): void => errorLog('sessile/postgres: expired sessions could not be deleted:', error)
-    this.#pruning = new Pruning((limit) => this.prune(limit), interval, report)
+    this.#pruning = new Pruning((limit) => this.prune(limit), pruneInterval(given), report)
   }
 
   override expiresOf(data: { cookie: { expires?: unknown } }): number {
@@ -287,28 +302,9 @@ CREATE INDEX IF NOT EXISTS ${quoted(`IDX_${tableName}_expire`)} ON ${table} (exp
 function pruneInterval(options: PostgresStoreOptions): number | (() => number) {
   const { pruneSessionInterval: seconds = PRUNE_INTERVAL, pruneSessionRandomizedInterval: pauseFrom } = options
   if (seconds === false) return 0
-  if (!isPositive(seconds)) {
-    throw invalid('option pruneSessionInterval must be a positive number of seconds, or false for never')
-  }
   const interval = seconds * 1000
   if (pauseFrom === undefined) return interval
-  if (pauseFrom === false) return () => interval
-  if (typeof pauseFrom === 'function') return () => pauseFrom(interval)
-  throw invalid('option pruneSessionRandomizedInterval must be a function from ms to ms, or false')
-}
-
-/** What connect-pg-simple takes and this store does not. */
-function refuseForeign(options: object): void {
-  const { pgPromise, disableTouch } = options as { pgPromise?: unknown; disableTouch?: unknown }
-  if (pgPromise) throw invalid('option pgPromise is not supported; give its Pool as pool: db.$pool')
-  if (disableTouch) {
-    throw invalid('option disableTouch is not supported; give the middleware the option touchAfter: Infinity')
-  }
-}
-
-function given(pool: PostgresQueryable): PostgresQueryable {
-  if (typeof pool.query === 'function') return pool
-  throw invalid('option pool must be a Pool or a Client of pg')
+  return pauseFrom === false ? () => interval : () => pauseFrom(interval)
 }
 
 function settingsOf({ conObject, conString = process.env['DATABASE_URL'] }: PostgresStoreOptions): object {
@@ -328,18 +324,10 @@ function openPool(settings: object): PostgresQueryable & { end(): Promise<void> 
   return new pg.Pool(settings)
 }
 
-function isName(value: unknown): boolean {
-  return typeof value === 'string' && value !== ''
-}
-
-function isPositive(value: unknown): boolean {
-  return typeof value === 'number' && value > 0
-}
-
-function missing(creations: string[], cause: unknown): SessionError {
+function missing(creations: string[], cause: unknown): OptionError {
   return invalid(`a table is missing; set the option createTableIfMissing, or run:\n${creations.join('\n')}`, cause)
 }
 
-function invalid(what: string, cause?: unknown): SessionError {
-  return new SessionError('ERR_SESSION_OPTION', `PostgresStore: ${what}`, { cause })
+function invalid(what: string, cause?: unknown): OptionError {
+  return new OptionError(`PostgresStore: ${what}`, { cause })
 }

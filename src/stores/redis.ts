@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type session = require('../index')
-import { SessionError, warnOnce } from '../errors'
+import { a, aSerializer, anything, aString, isPositive, optionsOf, unsupported, type Check } from '../checks'
+import { OptionError, warnOnce } from '../errors'
 import {
   DEFAULT_TTL,
   RecordStore,
@@ -30,6 +31,19 @@ export interface RedisStoreOptions {
   scanCount?: number | undefined
 }
 
+const OPTIONS: Record<keyof RedisStoreOptions | 'disableTTL' | 'disableTouch', Check> = {
+  client: anything,
+  prefix: aString,
+  ttl: a(
+    'a positive number of seconds, or a function of the session that returns one',
+    (value) => typeof value === 'function' || (isPositive(value) && Number.isFinite(value)),
+  ),
+  serializer: aSerializer,
+  scanCount: a('a positive whole number', (value) => isPositive(value) && Number.isInteger(value)),
+  disableTTL: unsupported(': a session that never ends is never deleted'),
+  disableTouch: unsupported('; give the middleware the option touchAfter: Infinity'),
+}
+
 /**
  * Sessions in Redis or Valkey, under the keys and in the JSON of connect-redis. Reading renews in the same command
  * (GETEX); a conditional write is one command, too. No command concerns more than one key.
@@ -45,20 +59,11 @@ export class RedisStore extends RecordStore {
   /** Servers before 6.2 do not know GETEX. */
   #hasGetex = true
 
-  /** @throws SessionError when an option cannot be used */
+  /** @throws OptionError when an option cannot be used */
   constructor(options: RedisStoreOptions) {
     super()
-    const { client, prefix = 'sess:', ttl = DEFAULT_TTL / 1000, serializer = JSON, scanCount = 100 } = options ?? {}
-    refuseForeign(options ?? {})
-    if (typeof prefix !== 'string') throw invalid('option prefix must be a string')
-    if (typeof ttl !== 'function' && !(Number.isFinite(ttl) && ttl > 0)) {
-      throw invalid('option ttl must be a positive number of seconds, or a function of the session that returns one')
-    }
-    if (typeof serializer?.stringify !== 'function' || typeof serializer.parse !== 'function') {
-      throw invalid('option serializer must have the functions stringify and parse')
-    }
-    if (!(Number.isInteger(scanCount) && scanCount > 0))
-      throw invalid('option scanCount must be a positive whole number')
+    const given = optionsOf(this, RedisStore, options, OPTIONS)
+    const { client, prefix = 'sess:', ttl = DEFAULT_TTL / 1000, serializer = JSON, scanCount = 100 } = given
     this.#commands = commandsOf(client)
     this.#sessions = prefix
     // No key of a session begins like a key of the index, so that neither is taken for the other.
@@ -329,15 +334,6 @@ function commandsOf(client: unknown): Commands {
   return nodeRedis(client as NodeRedis)
 }
 
-/** What the store takes from connect-redis by other means. */
-function refuseForeign(options: object): void {
-  const { disableTTL, disableTouch } = options as { disableTTL?: unknown; disableTouch?: unknown }
-  if (disableTTL) throw invalid('option disableTTL is not supported: a session that never ends is never deleted')
-  if (disableTouch) {
-    throw invalid('option disableTouch is not supported; give the middleware the option touchAfter: Infinity')
-  }
-}
-
 /** An `error` event that nobody listens to would end the process. */
 function surviveLostConnections(client: NodeRedis): void {
   if (!client.listeners('error').includes(reportUnheard)) client.on('error', reportUnheard)
@@ -402,6 +398,6 @@ function byName(a: Server, b: Server): number {
   return a.name < b.name ? -1 : 1
 }
 
-function invalid(what: string): SessionError {
-  return new SessionError('ERR_SESSION_OPTION', `RedisStore: ${what}`)
+function invalid(what: string): OptionError {
+  return new OptionError(`RedisStore: ${what}`)
 }

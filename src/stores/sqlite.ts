@@ -1,4 +1,5 @@
-import { SessionError } from '../errors'
+import { a, aFunction, aName, aSerializer, has, isPositive, optionsOf, type Check } from '../checks'
+import { OptionError } from '../errors'
 import {
   DEFAULT_TTL,
   RecordStore,
@@ -46,6 +47,18 @@ export interface SqliteStoreOptions {
   serializer?: Serializer | undefined
 }
 
+const OPTIONS: Record<keyof SqliteStoreOptions, Check> = {
+  file: aName,
+  database: a('an open database, with exec and prepare; the option file takes a path', (value) =>
+    has(value, 'exec', 'prepare'),
+  ),
+  tableName: aName,
+  ttl: a('a positive number of ms', isPositive),
+  pruneInterval: a('a number of ms, 0 for never', (value) => value === 0 || isPositive(value)),
+  errorLog: aFunction,
+  serializer: aSerializer,
+}
+
 interface Row {
   id: string
   text: string
@@ -67,14 +80,13 @@ export class SqliteStore extends RecordStore {
   readonly #pruning: Pruning
   #closing: Promise<void> | undefined
 
-  /** @throws SessionError when an option cannot be used, or this Node has no `node:sqlite` to open a file with */
+  /** @throws OptionError when an option cannot be used, or this Node has no `node:sqlite` to open a file with */
   constructor(options: SqliteStoreOptions) {
     super()
-    const { file, database, tableName = 'sessions', ttl, serializer } = options ?? {}
-    const { pruneInterval = PRUNE_INTERVAL, errorLog = console.error } = options ?? {}
+    const given = optionsOf(this, SqliteStore, options, OPTIONS)
+    const { file, database, tableName = 'sessions', ttl, serializer } = given
+    const { pruneInterval = PRUNE_INTERVAL, errorLog = console.error } = given
     if ((file === undefined) === (database === undefined)) throw invalid('needs the option file or the option database')
-    if (!(ttl === undefined || ttl > 0)) throw invalid('option ttl must be a positive number of ms')
-    if (!(pruneInterval >= 0)) throw invalid('option pruneInterval must be a number of ms, 0 for never')
     this.#ownsDatabase = file !== undefined
     this.#database = database ?? open(file as string)
     this.ttl = ttl ?? DEFAULT_TTL
@@ -228,6 +240,6 @@ function open(file: string): SqliteDatabase {
   return database
 }
 
-function invalid(what: string): SessionError {
-  return new SessionError('ERR_SESSION_OPTION', `SqliteStore: ${what}`)
+function invalid(what: string): OptionError {
+  return new OptionError(`SqliteStore: ${what}`)
 }

@@ -30,7 +30,7 @@ describe('options', () => {
     ['ttl', 0, /option ttl must be a positive number of seconds/],
     ['ttl', '60', /option ttl must be a positive number of seconds/],
     ['ttl', Infinity, /option ttl must be a positive number of seconds/],
-    ['serializer', { stringify: String }, /option serializer must have the functions stringify and parse/],
+    ['serializer', { stringify: String }, /option serializer must be an object with the functions stringify and parse/],
     ['scanCount', 0.5, /option scanCount must be a positive whole number/],
     ['disableTTL', true, /option disableTTL is not supported/],
     ['disableTouch', true, /option disableTouch is not supported; .*touchAfter/],

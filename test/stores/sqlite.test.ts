@@ -23,16 +23,21 @@ function contracts(make: () => { store: SqliteStore; close: () => Promise<void> 
 describe('options', () => {
   const refused = expect.objectContaining({ code: 'ERR_SESSION_OPTION' }) as Error
 
-  test.each([undefined, {}, { file: 'a.db', database: {} }])('%j: one of file and database is needed', (options) => {
+  const database = { exec: () => undefined, prepare: () => undefined, close: () => undefined }
+
+  test.each([undefined, {}, { file: 'a.db', database }])('%j: one of file and database is needed', (options) => {
     expect(() => new SqliteStore(options as never)).toThrow(refused)
     expect(() => new SqliteStore(options as never)).toThrow(/needs the option file or the option database/)
   })
   test.each([
     [{ ttl: 0 }, /option ttl must be a positive number of ms/],
+    [{ ttl: '1' }, /SqliteStore: option ttl must be a positive number of ms; it is "1"/],
     [{ pruneInterval: -1 }, /option pruneInterval must be a number of ms, 0 for never/],
+    [{ database: '/tmp/x.db' }, /option database must be an open database, .*; the option file takes a path/],
   ])('%j is refused', (options, message) => {
-    expect(() => new SqliteStore({ database: {} as never, ...options })).toThrow(refused)
-    expect(() => new SqliteStore({ database: {} as never, ...options })).toThrow(message)
+    const make = (): unknown => new SqliteStore({ database, ...options } as never)
+    expect(make).toThrow(refused)
+    expect(make).toThrow(message)
   })
   test.skipIf(hasNodeSqlite)('without node:sqlite, the error of a file says what to do', () => {
     const open = (): unknown => new SqliteStore({ file: newFile() })
