@@ -16,6 +16,8 @@ export interface SqliteDatabase {
   exec(sql: string): unknown
   prepare(sql: string): SqliteStatement
   close(): unknown
+  /** Asked only of `libsql`. */
+  readonly inTransaction?: boolean
 }
 
 interface SqliteStatement {
@@ -195,6 +197,8 @@ function prepare(database: SqliteDatabase, tableName: string) {
     ) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS ${quoted(`${tableName}_user_expires`)} ON ${links} (expires)`)
   const statement = (sql: string): SqliteStatement => database.prepare(sql)
+  const writing = (sql: string): Omit<SqliteStatement, 'get'> =>
+    'syncUntil' in database ? withLock(database, statement(sql)) : statement(sql)
   const insert = `INSERT INTO ${table} (id, text, expires, version) VALUES (?, ?, ?, abs(random() >> 11))`
   const overwrite = `ON CONFLICT (id) DO UPDATE SET text = excluded.text, expires = excluded.expires, version = version + 1`
   const update = `UPDATE ${table} SET text = ?, expires = ?, version = version + 1 WHERE id = ? AND expires > ?`
@@ -202,26 +206,48 @@ function prepare(database: SqliteDatabase, tableName: string) {
   const endedLink = `(user, id) IN (SELECT user, id FROM ${links} WHERE expires <= ? ORDER BY expires LIMIT ?)`
   return {
     read: statement(`SELECT id, text, expires, version FROM ${table} WHERE id = ? AND expires > ?`),
-    writeAlways: statement(`${insert} ${overwrite} RETURNING version`),
-    writeAbsent: statement(`${insert} ${overwrite} WHERE expires <= ? RETURNING version`),
-    writePresent: statement(`${update} RETURNING version`),
-    writeVersion: statement(`${update} AND version = ? RETURNING version`),
-    renew: statement(`UPDATE ${table} SET expires = ? WHERE id = ? AND expires > ?`),
-    remove: statement(`DELETE FROM ${table} WHERE id = ? RETURNING expires`),
-    removeVersion: statement(`DELETE FROM ${table} WHERE id = ? AND version = ? RETURNING expires`),
+    writeAlways: writing(`${insert} ${overwrite} RETURNING version`),
+    writeAbsent: writing(`${insert} ${overwrite} WHERE expires <= ? RETURNING version`),
+    writePresent: writing(`${update} RETURNING version`),
+    writeVersion: writing(`${update} AND version = ? RETURNING version`),
+    renew: writing(`UPDATE ${table} SET expires = ? WHERE id = ? AND expires > ?`),
+    remove: writing(`DELETE FROM ${table} WHERE id = ? RETURNING expires`),
+    removeVersion: writing(`DELETE FROM ${table} WHERE id = ? AND version = ? RETURNING expires`),
     scan: statement(`SELECT id, text, expires, version FROM ${table} WHERE id > ? AND expires > ? ORDER BY id LIMIT ?`),
-    prune: statement(
+    prune: writing(
       `DELETE FROM ${table} WHERE id IN (SELECT id FROM ${table} WHERE expires <= ? ORDER BY expires LIMIT ?)`,
     ),
-    removeAll: statement(`DELETE FROM ${table}`),
+    removeAll: writing(`DELETE FROM ${table}`),
     count: statement(`SELECT count(*) AS count FROM ${table} WHERE expires > ?`),
-    link: statement(`INSERT INTO ${links} (user, id, expires) VALUES (?, ?, ?)
+    link: writing(`INSERT INTO ${links} (user, id, expires) VALUES (?, ?, ?)
       ON CONFLICT (user, id) DO UPDATE SET expires = max(expires, excluded.expires)`),
-    unlink: statement(`DELETE FROM ${links} WHERE user = ? AND id = ?`),
+    unlink: writing(`DELETE FROM ${links} WHERE user = ? AND id = ?`),
     linked: statement(`SELECT id FROM ${links} WHERE user = ? AND (expires > ? OR ${end} IS NOT NULL)`),
-    pruneLinks: statement(`DELETE FROM ${links} WHERE ${endedLink} AND ${end} IS NULL`),
-    renewLinks: statement(`UPDATE ${links} SET expires = ${end} WHERE ${endedLink} AND ${end} IS NOT NULL`),
-    removeLinks: statement(`DELETE FROM ${links}`),
+    pruneLinks: writing(`DELETE FROM ${links} WHERE ${endedLink} AND ${end} IS NULL`),
+    renewLinks: writing(`UPDATE ${links} SET expires = ${end} WHERE ${endedLink} AND ${end} IS NOT NULL`),
+    removeLinks: writing(`DELETE FROM ${links}`),
+  }
+}
+
+/**
+ * libsql leaves a statement unfinished that finds the file locked, and as long as it is, SQLite commits nothing on that
+ * connection, and tells nobody: the lock is taken first. In a transaction of the application's own that is for it to do.
+ */
+function withLock(database: SqliteDatabase, statement: SqliteStatement): Omit<SqliteStatement, 'get'> {
+  const locked = <T>(write: () => T): T => {
+    if (database.inTransaction) return write()
+    database.exec('BEGIN IMMEDIATE')
+    try {
+      const result = write()
+      database.exec('COMMIT')
+      return result
+    } finally {
+      if (database.inTransaction) database.exec('ROLLBACK')
+    }
+  }
+  return {
+    all: (...values) => locked(() => statement.all(...values)),
+    run: (...values) => locked(() => statement.run(...values)),
   }
 }
 

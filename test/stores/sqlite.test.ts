@@ -138,6 +138,45 @@ describeDrivers((open, driver) => {
     expect(store.remove('a')).toBe(true)
   })
 
+  test('what is written after the file was locked for too long is there for others', () => {
+    const file = newFile()
+    const [database, other] = [open(file), open(file)]
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA busy_timeout = 0')
+    const store = new SqliteStore({ database, pruneInterval: 0 })
+    const version = store.write('a', text(), inAnHour(), 'absent') as number
+    const writes = {
+      always: () => store.write('a', text(), inAnHour(), 'always'),
+      absent: () => store.write('new', text(), inAnHour(), 'absent'),
+      present: () => store.write('a', text(), inAnHour(), 'present'),
+      version: () => store.write('a', text(), inAnHour(), { version }),
+      renew: () => store.renew('a', inAnHour()),
+      remove: () => store.remove('a'),
+      removeVersion: () => store.remove('a', version),
+      prune: () => store.prune(10),
+      link: () => store.link('ada', 'a', inAnHour()),
+      unlink: () => store.unlink('ada', 'a'),
+      removeAll: () => store.removeAll(),
+    }
+    for (const [id, write] of Object.entries(writes)) {
+      other.exec('BEGIN IMMEDIATE')
+      expect(write).toThrow(/locked/)
+      other.exec('ROLLBACK')
+      store.write(id, text(), inAnHour(), 'absent')
+      expect(other.prepare('SELECT id FROM sessions WHERE id = ?').all(id)).toHaveLength(1)
+    }
+    expect(store.count()).toBe(Object.keys(writes).length + 1)
+  })
+
+  test("what is written in an application's own transaction is rolled back with it", () => {
+    const { database, store } = newStore()
+    database.exec('BEGIN')
+    store.write('a', text(), inAnHour(), 'absent')
+    store.link('ada', 'a', inAnHour())
+    expect(store.count()).toBe(1)
+    database.exec('ROLLBACK')
+    expect([store.count(), store.linked('ada')]).toEqual([0, []])
+  })
+
   test('numbers are numbers, though the driver is set to answer with BigInts', () => {
     const database = open(newFile(), { bigInts: true })
     const store = new SqliteStore({ database })
