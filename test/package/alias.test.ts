@@ -115,7 +115,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true })
 })
 
-describe('express-session@npm:sessile', () => {
+describe('express-session@npm:sessile', { timeout: 120_000 }, () => {
   const alias = { 'express-session': 'npm:sessile' }
   const overrides = { 'express-session': '$express-session' }
 

@@ -153,12 +153,13 @@ describe('the packed library', () => {
         expect(run(at, 'module.mjs', code)).toEqual(ALL_THERE)
       })
 
-      test('the deep paths are the very classes, with and without .js', () => {
+      test('the deep paths give the same objects, with and without .js', () => {
         const code = `const session = require('${name}')
           const deep = { cookie: 'Cookie', session: 'Session', store: 'Store', memory: 'MemoryStore' }
           console.log(JSON.stringify(Object.entries(deep).flatMap(([file, name]) => ['', '.js'].map(
-            (end) => require('${name}/session/' + file + end) === session[name]))))`
-        expect(run(at, 'deep.cjs', code)).toEqual(Array(8).fill(true))
+            (end) => require('${name}/session/' + file + end) === session[name])).concat(['/index', '/index.js'].map(
+            (path) => require('${name}' + path) === session), require('${name}/package').name === 'sessile')))`
+        expect(run(at, 'deep.cjs', code)).toEqual(Array(11).fill(true))
       })
 
       test('TypeScript: augmented under this name, in every kind of module resolution', { timeout: 120_000 }, () => {
