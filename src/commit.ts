@@ -273,34 +273,35 @@ export class Commit implements EndOfResponse {
     this.#next(error)
   }
 
-  /** Express ends the connection of a response that has begun and gets an error, so what is under way goes first. */
+  /** What fails beside an answer is told after it: to who listens for it, else to the application's error handler. */
   report(error: unknown): void {
-    const { req, settings } = this.#visit
     const res: ServerResponse & { stream?: { destroyed: boolean } } = this.#res
-    const { events, idProperty } = settings
-    const emit = (): void => events.emit('storeError', { error, id: String(req[idProperty]) })
-    const next = (): void => {
-      try {
-        this.#next(error)
-      } catch (thrown) {
-        if ((thrown as NodeJS.ErrnoException).code !== 'ERR_HTTP_HEADERS_SENT') throw thrown
-        // It has tried to answer once more.
-        emit()
-      }
-    }
-    if (res.writableFinished) {
-      if (events.wants('storeError')) return emit()
-      shieldSocket(req)
-      return void setImmediate(next)
-    }
-    const isGone = res.closed || res.destroyed || res.stream?.destroyed
-    if (isGone || typeof res.once !== 'function') return void setImmediate(next)
     const tell = (): void => {
-      res.off('finish', tell)
-      res.off('close', tell)
-      setImmediate(next)
+      res.off?.('finish', tell)
+      res.off?.('close', tell)
+      setImmediate(() => this.#tell(error))
     }
+    const isOver = res.writableFinished || res.closed || res.destroyed || res.stream?.destroyed
+    if (isOver || typeof res.once !== 'function') return tell()
     res.once('finish', tell)
     res.once('close', tell)
+  }
+
+  #tell(error: unknown): void {
+    const { req, settings } = this.#visit
+    const { events, idProperty } = settings
+    const emit = (): void => events.emit('storeError', { error, id: String(req[idProperty]) })
+    if (this.#res.writableFinished) {
+      if (events.wants('storeError')) return emit()
+      // Express would end the connection, which may carry the client's next request by now.
+      shieldSocket(req)
+    }
+    try {
+      this.#next(error)
+    } catch (thrown) {
+      if ((thrown as NodeJS.ErrnoException).code !== 'ERR_HTTP_HEADERS_SENT') throw thrown
+      // Whoever was told has tried to answer once more.
+      emit()
+    }
   }
 }
