@@ -140,6 +140,7 @@ export class MysqlStore extends RecordStore {
   readonly #making = new Map<string, Promise<unknown>>()
   /** The ID up to which the table was pruned: it has no index by end, and is not gone through anew for each step. */
   #prunedTo = ''
+  #charsetChecked: Promise<void> | undefined
   #closing: Promise<void> | undefined
 
   /** @throws OptionError when an option cannot be used, or `mysql2` is to be loaded and is not installed */
@@ -278,6 +279,7 @@ export class MysqlStore extends RecordStore {
   /** Looks for no table beforehand: this user may have no right to more than the rows of one that is there. */
   async #query<T>(sql: string, values: unknown[], creations = [this.#sql.createTable]): Promise<T> {
     this.#pruning.start()
+    await (this.#charsetChecked ??= this.#checkCharset())
     for (const creation of creations) {
       try {
         return (await this.#execute(sql, values)) as T
@@ -288,6 +290,23 @@ export class MysqlStore extends RecordStore {
       }
     }
     return (await this.#execute(sql, values)) as T
+  }
+
+  /**
+   * Where connections have the charset latin1, mysql2 leaves of each character its lower byte, which may be that of a
+   * quote: what a visitor types would become a part of the session.
+   */
+  async #checkCharset(): Promise<void> {
+    try {
+      const rows = await this.#execute('SELECT @@character_set_client AS charset', [])
+      const charset = String((rows as [{ charset: unknown }])[0].charset)
+      if (!charset.startsWith('utf8')) {
+        throw invalid(`the connections of pool must have the charset utf8mb4, the default of mysql2, not ${charset}`)
+      }
+    } catch (error) {
+      this.#charsetChecked = undefined
+      throw error
+    }
   }
 
   /** All callers share one attempt, and after a failure the next one tries again. */

@@ -267,6 +267,16 @@ describeWith('mysql', 'MysqlStore', () => {
       works(newStore({ pool: database.newPool({ nestTables }) })),
     )
 
+    test.each(['latin1', 'ascii', 'binary'])(
+      'a pool that leaves less than every character, %s, is refused',
+      async (charset) => {
+        const store = newStore({ pool: database.newPool({ charset }) })
+        const refused = expect(store.write('a', text({ name: 'Ģ' }), inAnHour(), 'absent')).rejects
+        await refused.toThrow(expect.objectContaining({ code: 'ERR_SESSION_OPTION' }))
+        await expect(store.link('Ģ', 'a', inAnHour())).rejects.toThrow(/must have the charset utf8mb4, .*, not /)
+      },
+    )
+
     test('where to connect', async () => {
       const { host, user } = { host: '127.0.0.1', user: 'root' }
       await works(newStore({ host, port: 3306, user, password: '', database: database.name, connectionLimit: 2 }))
