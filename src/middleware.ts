@@ -7,6 +7,7 @@ import type session = require('./index')
 import { find } from './admission'
 import { Commit } from './commit'
 import { readSessionId, Signer, type PresentedId } from './cookie-header'
+import { OptionError } from './errors'
 import { SessionEvents } from './events'
 import { flashOver } from './flash'
 import { leaveHiddenClasses } from './hidden-classes'
@@ -73,7 +74,7 @@ export function createSessions(given: Given, deprecate: (message: string) => voi
     if (!isReady()) return skipped('the store is disconnected', next)
     const cookieOptions = cookieFor(req)
     if (isPromise(cookieOptions))
-      return next(new TypeError('cookie option must return settings, not a promise of them'))
+      return next(new OptionError('cookie option must return settings, not a promise of them'))
     if (!isBelow(cookieOptions.path ?? '/', req)) {
       watch?.pathMissed(cookieOptions.path as string, req.url)
       return skipped('the path is not below the cookie path', next)
@@ -174,7 +175,7 @@ function apiOf(settings: Settings): Omit<Sessions, keyof RequestHandler> {
     destroy: async (id) => visitById(id).destroyById(id),
     renew: (req) => visitBehind(req).renew(),
     get users() {
-      if (!users) throw new TypeError('sessions.users needs the option user, which tells whose session it is')
+      if (!users) throw new OptionError('sessions.users needs the option user, which tells whose session it is')
       return userSessionsApi(users, (req) => (req as VisitedRequest)[property] as LiveSession | undefined)
     },
     flash(req) {
@@ -300,7 +301,7 @@ function sealed(store: session.Store, { hashIds, encryption }: ResolvedOptions):
 
 function demandRecords(store: session.Store, option: string): RecordStore {
   if (isRecordStore(store)) return store
-  throw new TypeError(
+  throw new OptionError(
     `${option} option needs a record store, such as those of sessile; this one keeps the classic contract`,
   )
 }

@@ -1,5 +1,6 @@
 import { createHash, createHmac } from 'node:crypto'
 import { storedNotes } from './cookie'
+import { OptionError } from './errors'
 import { Envelope, envelopeIn, secretKey, type Encryption } from './envelope'
 import { afterwards, type Callback, type MaybePromise } from './maybe-promise'
 import type { Secret } from './options'
@@ -39,7 +40,7 @@ export class SealedStore extends RecordStore implements KeyedStore {
   #lastId: string | undefined
   #lastKey = ''
 
-  /** @throws TypeError when `hashIds` or a key cannot be used */
+  /** @throws OptionError when `hashIds` or a key cannot be used */
   constructor(inner: RecordStore, options: { hashIds?: HashIds | undefined; encryption?: Encryption | undefined }) {
     super()
     const { hashIds, encryption } = options
@@ -179,12 +180,12 @@ export class SealedStore extends RecordStore implements KeyedStore {
 function hasher(hashIds: Exclude<HashIds, false>): (id: string) => string {
   const { key, migrate = false } = hashIds === true ? {} : hashIds
   if (typeof hashIds === 'string' || typeof migrate !== 'boolean') {
-    throw new TypeError('hashIds option must be true, false, or an object with key, migrate, or both')
+    throw new OptionError('hashIds option must be true, false, or an object with key, migrate, or both')
   }
   if (key === undefined) return (id) => HASHED + createHash('sha256').update(id).digest('base64url')
   const secret = secretKey(key)
   if (!secret?.symmetricKeySize) {
-    throw new TypeError('hashIds.key option must be a string, a Buffer or a secret KeyObject, and not empty')
+    throw new OptionError('hashIds.key option must be a string, a Buffer or a secret KeyObject, and not empty')
   }
   return (id) => HASHED + createHmac('sha256', secret).update(id).digest('base64url')
 }

@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Request } from 'express'
 import type session = require('./index')
 import { notesOf, setNotes, storedNotes, type SessionNotes } from './cookie'
-import { SessionError } from './errors'
+import { OptionError, SessionError } from './errors'
 import { InThisProcess } from './in-this-process'
 import { timeoutOf, type Lifetimes } from './lifetimes'
 import { isPromise, type MaybePromise } from './maybe-promise'
@@ -82,7 +82,7 @@ export class UserSessions {
 
   constructor(store: RecordStore, options: UserOptions) {
     if (!store.link || !store.unlink || !store.linked) {
-      throw new TypeError('user option needs a store that implements link, unlink and linked; see RecordStore')
+      throw new OptionError('user option needs a store that implements link, unlink and linked; see RecordStore')
     }
     this.#store = store as IndexedStore
     this.#options = options
@@ -96,13 +96,13 @@ export class UserSessions {
 
   /**
    * Whose session it is, as the application says.
-   * @throws TypeError when it says nothing that tells users apart
+   * @throws OptionError when it says nothing that tells users apart
    */
   userOf(session: LiveSession): string | undefined {
     const user: unknown = this.#options.user(session)
     if (user === null || user === undefined) return undefined
     if ((typeof user === 'string' && user !== '') || typeof user === 'number') return String(user)
-    throw new TypeError(
+    throw new OptionError(
       `user option must return a string, a number, or undefined for nobody; it returned ${isPromise(user) ? 'a promise' : JSON.stringify(user)}`,
     )
   }

@@ -55,6 +55,9 @@ describe('options', () => {
     near(make({ ttl }).expiresOf({ cookie, role: 'admin' } as never), 60)
     near(make({ ttl }).expiresOf({ cookie }), 600)
     near(make({ ttl }).expiresOf({ cookie: { expires: new Date(Date.now() + 5000) } }), 5)
+    expect(() => make({ ttl: () => undefined }).expiresOf({ cookie })).toThrow(
+      /option ttl must return a number of seconds; it returned undefined/,
+    )
   })
 })
 
@@ -226,7 +229,7 @@ describeWith('postgres', 'PostgresStore', () => {
       const end = inAnHour()
       expect(versions(await race((n) => store.write('a', text({ n }), end, 'absent')))).toHaveLength(1)
       const version = (await store.read('a'))?.version as string
-      expect(versions(await race((n) => store.write('a', text({ n }), end, { version })))).toHaveLength(1)
+      expect(versions(await race((n) => store.write('a', text({ m: n }), end, { version })))).toHaveLength(1)
       expect(versions(await race((n) => store.write('a', text({ n }), end, 'always')))).toHaveLength(20)
       expect(await race((n) => store.renew('a', end + n))).not.toContain(false)
       expect((await race(() => store.remove('a'))).filter(Boolean)).toHaveLength(1)
