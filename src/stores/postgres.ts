@@ -124,7 +124,10 @@ export class PostgresStore extends RecordStore {
   }
 
   override expiresOf(data: { cookie: { expires?: unknown } }): number {
-    return data.cookie.expires ? super.expiresOf(data) : Date.now() + this.#ttlOf(data) * 1000
+    if (data.cookie.expires) return super.expiresOf(data)
+    const ttl: unknown = this.#ttlOf(data)
+    if (typeof ttl === 'number' && !Number.isNaN(ttl)) return Date.now() + ttl * 1000
+    throw invalid(`option ttl must return a number of seconds; it returned ${String(ttl)}`)
   }
 
   async read(id: string): Promise<SessionRecord | null> {
