@@ -24,7 +24,7 @@ function appOfUsers(store: session.Store, options: session.SessionOptions, handl
     if (handler) return handler(req, res, next)
     if (pathname === '/login') {
       await req.session.regenerate()
-      ;(req.session).user = searchParams.get('user') ?? 'ada'
+      req.session.user = searchParams.get('user') ?? 'ada'
     }
     if (pathname === '/hit') req.session.hits = Number(req.session.hits ?? 0) + 1
     return res.send(String(req.session.user))
@@ -102,7 +102,7 @@ onEachStore((open) => {
       {
         '/password': async (req, res) => {
           await req.session.regenerate()
-          ;(req.session).user = 'ada'
+          req.session.user = 'ada'
           res.send(String(await sessions.users.endOthers(req)))
         },
       },
