@@ -72,7 +72,7 @@ const PACKED_LIBRARY = pack()
 const failed = []
 for (const name of chosen) {
   const { environment, tests } = runs[name]
-  const env = { ...process.env, PACKED_LIBRARY, ...environment() }
+  const env = { ...process.env, LOGINS: '10000', PACKED_LIBRARY, ...environment() }
   const version = execFileSync('node', ['--version'], { env, encoding: 'utf8' }).trim()
   console.log(`\n== ${name} (Node ${version})`)
   const { status } = spawnSync('node', ['node_modules/vitest/vitest.mjs', 'run', '--reporter=dot', ...tests], {

@@ -15,7 +15,7 @@ import { SqliteStore } from '../../src/stores/sqlite'
 import { describeWith } from '../support/servers'
 import { openShops, type Kind, type Shop } from '../support/shops'
 
-const LOGINS = 10_000
+const LOGINS = Number(process.env['LOGINS'] ?? 4000)
 const USERS = 100
 const MAX = 3
 /** How many are under way at a time. */
@@ -34,7 +34,7 @@ interface Index {
 }
 
 /**
- * 10,000 logins of 100 users, from four processes at once: in the end nobody has more than three sessions, and when
+ * Thousands of logins of 100 users, from four processes at once: in the end nobody has more than three sessions, and when
  * these have ended, nothing is left of them.
  */
 function boundsUsers(kind: Kind, name: string, open: () => Promise<Index>): void {
