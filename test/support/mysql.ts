@@ -75,6 +75,8 @@ export async function duringTransaction<T>(
 /** The ID of a connection to this database that waits for a row, as soon as there is one. */
 export async function blockedConnection({ rows, name }: Database): Promise<number> {
   for (;;) {
+    // The server answers anew only to those who have not asked for a tenth of a second, in another test perhaps.
+    await new Promise((resolve) => setTimeout(resolve, 150))
     const [waiting] = await rows(
       `SELECT trx_mysql_thread_id AS id FROM information_schema.innodb_trx
        JOIN information_schema.processlist p ON p.id = trx_mysql_thread_id
@@ -82,8 +84,6 @@ export async function blockedConnection({ rows, name }: Database): Promise<numbe
       [name],
     )
     if (waiting) return waiting['id'] as number
-    // The server answers anew only to those who have not asked for a tenth of a second.
-    await new Promise((resolve) => setTimeout(resolve, 150))
   }
 }
 
