@@ -54,6 +54,8 @@ const withoutTheLongest = [
   'at-once',
   'users',
   'alias',
+  'differential',
+  'forged',
 ].flatMap((name) => ['--exclude', `**/*${name}*`])
 const runs = {
   node20: { environment: node(20), tests: wholeSuite },
