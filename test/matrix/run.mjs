@@ -56,6 +56,9 @@ const withoutTheLongest = [
   'alias',
   'differential',
   'forged',
+  'tarball',
+  'audit',
+  'crash',
 ].flatMap((name) => ['--exclude', `**/*${name}*`])
 const runs = {
   node20: { environment: node(20), tests: wholeSuite },
