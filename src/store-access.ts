@@ -171,16 +171,16 @@ export class RecordAccess implements StoreAccess {
   ): MaybePromise<Saved> {
     return afterwards(this.#write(session, dataText, from), (saved) => {
       if (saved) return saved
-      if (!from) return this.#takeOver(session, dataText, from)
+      if (!from) return this.#takeOver(session, dataText)
       // In this process, those who met a conflict go one after the other.
       return this.#process.inTurn(session.id, () => this.#saveMerged(session, from, merged))
     })
   }
 
   /** An ID made here is nobody else's: the application has stored the session by itself. */
-  #takeOver(session: Session, dataText: string, from: Stored | null | undefined): MaybePromise<Saved> {
+  #takeOver(session: Session, dataText: string): MaybePromise<Saved> {
     if (this.#settings.genid) throw idTaken(session.id)
-    return this.#write(session, dataText, from, 'always') as MaybePromise<Saved>
+    return this.#write(session, dataText, undefined) as MaybePromise<Saved>
   }
 
   #write(

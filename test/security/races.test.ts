@@ -39,6 +39,17 @@ function appOfRaces(store: session.Store, options: session.SessionOptions, slow:
 /** Something that a test waits for, and something that waits for the test. */
 const stop = () => ({ reached: gate(), goOn: gate() })
 
+/** Has a store stop at a method. */
+function hold(store: ReturnType<typeof classicStore>, method: 'set' | 'destroy') {
+  const { reached, goOn } = stop()
+  const work = store[method] as (...args: unknown[]) => unknown
+  store[method] = (...args: unknown[]) => {
+    reached.open()
+    return void goOn.opened.then(() => work.apply(store, args))
+  }
+  return { reached, goOn }
+}
+
 test('a save that follows a session to its new ID, and fails, brings it back by no second try', async () => {
   const store = new session.MemoryStore()
   const { reached, goOn } = stop()
@@ -158,18 +169,12 @@ test('on a classic store, who loads a session while it is being destroyed does n
   })
   const jar: Jar = {}
   await go('/login', jar)
-  const destroying = gate()
-  const destroyed = gate()
-  const { destroy } = store
-  store.destroy = (...args) => {
-    destroying.open()
-    return void destroyed.opened.then(() => destroy.apply(store, args))
-  }
+  const destroying = hold(store, 'destroy')
   const logout = go('/logout', { ...jar })
-  await destroying.opened
+  await destroying.reached.opened
   const slow = go('/slow', { ...jar })
   await reached.opened
-  destroyed.open()
+  destroying.goOn.open()
   await logout
   goOn.open()
   await slow
@@ -181,18 +186,12 @@ test('on a classic store, a logout while the session gets a new ID ends it', asy
   const go = appOfRaces(store, {}, () => undefined)
   const jar: Jar = {}
   await go('/login', jar)
-  const saving = gate()
-  const saved = gate()
-  const { set } = store
-  store.set = (...args) => {
-    saving.open()
-    return void saved.opened.then(() => set.apply(store, args))
-  }
+  const saving = hold(store, 'set')
   const renewal = go('/renew', jar)
-  await saving.opened
+  await saving.reached.opened
   const logout = go('/logout', { ...jar })
   await settled()
-  saved.open()
+  saving.goOn.open()
   await Promise.all([renewal, logout])
   expect(store.records.size).toBe(0)
 })
