@@ -4,7 +4,7 @@ import type { SessionError } from './errors'
 import { noteVisit, openId, timeoutOf } from './lifetimes'
 import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
 import type { Settings } from './middleware'
-import { RecordAccess, type Found, type Moved, type Stored } from './store-access'
+import { RecordAccess, type Found, type Moved, type StoreAccess, type Stored } from './store-access'
 
 const debug = createDebug('express-session')
 
@@ -86,14 +86,23 @@ function lookInto(
     if (word) return afterwards(access.endWord(id, word, stored), () => follow(settings, id, word, asking))
   }
   if (events.wants('loaded')) events.emit('loaded', { id })
-  if (!lifetimes) return { id, stored, moved, notesDue: false }
+  if (!lifetimes) return prolonged(access, { id, stored, moved, notesDue: false })
 
   const data = access.dataOf(id, stored)
   const notes = storedNotes(data.cookie) ?? {}
   const now = Date.now()
   const reason = timeoutOf(notes, lifetimes, now)
   if (reason) return afterwards(expire(settings, { id, stored }, reason), () => null)
-  return { id, stored: { ...stored, data }, moved, notes, notesDue: noteVisit(notes, lifetimes, now) }
+  const notesDue = noteVisit(notes, lifetimes, now)
+  return prolonged(access, { id, stored: { ...stored, data }, moved, notes, notesDue })
+}
+
+/** A session that is about to end is renewed before the request goes on, which may take longer than that. */
+function prolonged(access: StoreAccess, admitted: Admitted): MaybePromise<Admitted> {
+  if (!(access instanceof RecordAccess)) return admitted
+  return afterwards(access.prolong(admitted.id, admitted.stored), (stored) =>
+    stored === admitted.stored ? admitted : { ...admitted, stored },
+  )
 }
 
 function load(settings: Settings, id: string, renewTo: number | undefined): MaybePromise<Stored | null> {

@@ -103,6 +103,9 @@ const MAX_BACKOFF = 50
  */
 const WORD_LIFE = 3_600_000
 
+/** A session with less than this left, in ms, may end before its request does: the time that Node gives one to arrive. */
+const LONG_REQUEST = 300_000
+
 /** How the JSON text of a record begins that only says where its session went. */
 const MOVED = '{"cookie":{"sessile":{"movedTo":'
 
@@ -206,7 +209,7 @@ export class RecordAccess implements StoreAccess {
     let base = from
     for (let tries = 1; tries <= MAX_TRIES; tries++) {
       const found = await this.find(session.id)
-      if (!found) throw destroyed(session.id)
+      if (!found) throw gone(session.id, base)
       const theirs = found.stored
       if (found.id !== session.id) goOnAs(session, found.id)
       if (!overwrites) {
@@ -326,6 +329,29 @@ export class RecordAccess implements StoreAccess {
       }
       throw conflict(id)
     })
+  }
+
+  /** Renews a session that has less than half of its life left, and not long. What fails is tried again, and told, at the end. */
+  prolong(id: string, stored: Stored): MaybePromise<Stored> {
+    const record = stored.record as SessionRecord
+    const now = Date.now()
+    const left = record.expires - now
+    if (left > LONG_REQUEST) return stored
+    const { originalMaxAge } = this.dataOf(id, stored).cookie
+    const lifetime = typeof originalMaxAge === 'number' ? originalMaxAge : this.#store.ttl
+    if (left > lifetime / 2) return stored
+    const expires = now + lifetime
+    const renewed = { ...stored, record: { ...record, expires, renewed: true } }
+    try {
+      const renewing = this.renew(id, expires, record)
+      if (!isPromise(renewing)) return renewed
+      return renewing.then(
+        () => renewed,
+        () => stored,
+      )
+    } catch {
+      return stored
+    }
   }
 
   touch(session: Session, stored: Stored | undefined): MaybePromise<void> {
@@ -454,6 +480,16 @@ export function destroyed(id: string): SessionError {
   return new SessionError(
     'ERR_SESSION_DESTROYED',
     `session ${shortened(id)} was destroyed by another request and is not saved`,
+  )
+}
+
+/** The error of a save of a session that is there no more, of which this was known. */
+function gone(id: string, { record }: Stored): SessionError {
+  if (!record || record.expires > Date.now()) return destroyed(id)
+  return new SessionError(
+    'ERR_SESSION_EXPIRED',
+    `session ${shortened(id)} ended while a request was running, whose changes are not saved; give sessions a longer ` +
+      'lifetime (cookie.maxAge) than requests take',
   )
 }
 

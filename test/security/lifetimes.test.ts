@@ -151,6 +151,22 @@ function lifetimesOn(open: OpenStore): void {
     })
   }
 
+  for (const resave of [false, true]) {
+    test(`resave ${resave}: a session that is about to end is renewed before its request goes on`, async () => {
+      const { store, slow, login, visit, user } = visits({ resave, cookie: { maxAge: 4 * MINUTE } })
+      const ada = await login()
+      const id = decodeURIComponent(ada).split(/[:.]/)[2] as string
+      await store.renew(id, Date.now() + 30_000)
+      const arrived = once(slow, 'arrived')
+      const answer = visit(ada, '/slow/change')
+      await arrived
+      expect((await store.read(id))?.expires).toBeGreaterThan(Date.now() + 3 * MINUTE)
+      slow.emit('go')
+      expect((await answer).status).toBe(200)
+      expect(await user(ada)).toBe('ada the changed')
+    })
+  }
+
   test('onStaleId destroy: a replaced ID that is used after the grace period ends the session', async () => {
     const { events, login, visit, user } = visits({ renewalTimeout: 15 * MINUTE, onStaleId: 'destroy' })
     const old = await login()
@@ -164,3 +180,20 @@ function lifetimesOn(open: OpenStore): void {
 }
 
 onEachStore(lifetimesOn)
+
+test('a session that ends all the same while a request changes it: the application is told', async () => {
+  const errors: unknown[] = []
+  const sessions = session({ secret, hints: false, cookie: { maxAge: MINUTE } })
+  sessions.events.on('storeError', ({ error }) => errors.push(error))
+  const app = express()
+  app.use(sessions)
+  app.get('/', (req, res) => {
+    Object.assign(req.session, { views: req.query['slow'] ? 2 : 1 })
+    if (req.query['slow']) moveClock(2 * MINUTE)
+    res.send('done')
+  })
+  const agent = request.agent(app)
+  await agent.get('/').expect(200)
+  await agent.get('/?slow=1').expect(200)
+  await vi.waitFor(() => expect(errors).toMatchObject([{ code: 'ERR_SESSION_EXPIRED' }]))
+})
