@@ -76,7 +76,7 @@ export class InThisProcess {
 }
 
 /** Waits until something is over, however it ends, but not for ever. */
-function endOf(turn: PromiseLike<unknown>): Promise<void> {
+export function endOf(turn: PromiseLike<unknown>): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, LONGEST_TURN)
     const ended = (): void => {

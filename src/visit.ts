@@ -9,6 +9,7 @@ import type { PresentedId } from './cookie-header'
 import type { Situation } from './decide'
 import { SessionError, warnOnce } from './errors'
 import { isRenewalDue, noteVisit } from './lifetimes'
+import { endOf } from './in-this-process'
 import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
 import type { Settings } from './middleware'
 import type { CookieOptions } from './options'
@@ -66,6 +67,10 @@ export class Visit implements SessionOwner {
   /** The session as the store has it. */
   #saved: Snapshot | undefined
   #saving: PromiseLike<unknown> | undefined
+  /** The renewal or update that came last. */
+  #turn: Promise<void> | undefined
+  /** The application's function is called by `update` right now. */
+  #changing = false
 
   /** The client has to learn that its session goes on under another ID. */
   #moved = false
@@ -402,9 +407,24 @@ export class Visit implements SessionOwner {
    * Has the session go on under a new ID. The old one leads to it for a while, so that requests under way still find
    * it; of several that renew at the same time one wins, and the others follow it.
    */
-  async renew(): Promise<void> {
-    this.#present()
-    if (await this.#rename()) await this.save(this.#present())
+  renew(): Promise<void> {
+    return this.#inTurn(async () => {
+      this.#present()
+      if (await this.#rename()) await this.save(this.#present())
+    })
+  }
+
+  /** Each begins with what the one before has left, or it would take that back. */
+  async #inTurn(work: () => Promise<void>): Promise<void> {
+    if (this.#changing) {
+      throw new TypeError(
+        'the function that sessions.update calls must change the session it is given, and nothing else: what it began ' +
+          'here would wait for itself. Call update, renew or flash before sessions.update, or after it',
+      )
+    }
+    const turn = this.#turn ? endOf(this.#turn).then(work) : work()
+    this.#turn = turn
+    return turn
   }
 
   /** Answers where the session went when another request was faster; this one's changes are still to be saved there. */
@@ -457,7 +477,11 @@ export class Visit implements SessionOwner {
    * Loads the newest state of the session, has it changed, and stores it if nobody was faster; else begins again. The
    * request's own session then has what others wrote; its changes that were not saved stay as they are.
    */
-  async update(change: (session: LiveSession) => unknown): Promise<void> {
+  update(change: (session: LiveSession) => unknown): Promise<void> {
+    return this.#inTurn(() => this.#update(change))
+  }
+
+  async #update(change: (session: LiveSession) => unknown): Promise<void> {
     await this.#waitForSave()
     const { property } = this.settings
     const access = this.#access
@@ -467,7 +491,7 @@ export class Visit implements SessionOwner {
     if (!from || !(access instanceof RecordAccess)) {
       // What was changed here and is not stored yet counts for more than what others may have stored meanwhile.
       if (from && this.isStoredAs(session, serializeData(session, this.settings.serializer))) await this.reload(session)
-      await change(this.req[property] as LiveSession)
+      await this.#apply(change, this.req[property] as LiveSession)
       return this.save(this.req[property] as LiveSession)
     }
     const { saved, session: changed } = await this.#changeStored(access, id, change)
@@ -498,7 +522,7 @@ export class Visit implements SessionOwner {
         entry = undefined
         const newest = restoreSession(this.req, this, nowId, data)
         const before = users && serializeData(newest, serializer)
-        await change(newest)
+        await this.#apply(change, newest)
         newest.touch()
         entry = await users?.enter(newest, this.req, serializeData(newest, serializer) !== before)
         return newest
@@ -509,6 +533,15 @@ export class Visit implements SessionOwner {
     }
     if (entry) await users?.settle(entry)
     return changed
+  }
+
+  #apply(change: (session: LiveSession) => unknown, session: LiveSession): unknown {
+    this.#changing = true
+    try {
+      return change(session)
+    } finally {
+      this.#changing = false
+    }
   }
 
   /** The notes beside the data, as this request knows them. */

@@ -1,4 +1,5 @@
-import { expect, test, vi } from 'vitest'
+import express from 'express'
+import { describe, expect, test, vi } from 'vitest'
 import session from '../../src'
 import { appWith, classicStore, type AnySession, type Handler } from '../faults/fault'
 import { gate, settled } from '../support/app'
@@ -210,4 +211,81 @@ test('a new session is not stored when it was destroyed while its save was under
   })
   expect(await go('/slow', {})).toBe('done')
   expect(store.records.size).toBe(0)
+})
+
+/** A memory store that takes a turn of the event loop for everything, as one behind a network does. */
+class DistantStore extends session.MemoryStore {
+  override read(...args: [string]): never {
+    return settled(1).then(() => super.read(...args)) as never
+  }
+  override write(...args: Parameters<session.MemoryStore['write']>): never {
+    return settled(1).then(() => super.write(...args)) as never
+  }
+}
+
+describe('operations of one request at the same time all count', () => {
+  type Operation = (sessions: session.Sessions, req: Parameters<Handler>[0]) => Promise<unknown>
+  const operations: Record<string, Operation> = {
+    'a new ID': (sessions, req) => sessions.renew(req),
+    'an update': (sessions, req) => sessions.update(req, (now: AnySession) => (now.updated = true)),
+    'another update': (sessions, req) => sessions.update(req, (now: AnySession) => (now['updated too'] = true)),
+    'a message': (sessions, req) => sessions.flash(req).add('note', 'flashed'),
+    'a save': (_, req) => {
+      req.session.saved = true
+      return req.session.save()
+    },
+  }
+  const pairs = Object.keys(operations).flatMap((a) => Object.keys(operations).map((b) => [a, b] as const))
+
+  for (const Store of [session.MemoryStore, DistantStore]) {
+    test.each(pairs)(`${Store.name}: %s and %s`, async (a, b) => {
+      let sessions!: session.Sessions
+      const factory = ((given: session.SessionOptions) => (sessions = session(given))) as unknown as typeof session
+      const app = appWith(factory, { store: new Store(), hints: false }, async (req, res) => {
+        if (req.url === '/login') req.session.user = 'ada'
+        if (req.url === '/both') {
+          await Promise.all([operations[a]?.(sessions, req), operations[b]?.(sessions, req)])
+          req.session.last = true
+        }
+        const notes = req.url === '/' ? await sessions.flash(req).take('note') : []
+        res.json({ ...req.session, notes, cookie: undefined })
+      })
+      const jar: Jar = {}
+      const go = async (url: string): Promise<unknown> => {
+        const { body, headers } = await exchange(app as never, {
+          url,
+          headers: jar.cookie ? { cookie: jar.cookie } : {},
+        })
+        if (headers.some(([name]) => name === 'set-cookie')) jar.cookie = cookieHeader(Object.fromEntries(headers))
+        return JSON.parse(body) as unknown
+      }
+      await go('/login')
+      await go('/both')
+      const has = (name: string): boolean => a === name || b === name
+      expect(await go('/')).toEqual({
+        user: 'ada',
+        last: true,
+        notes: has('a message') ? (a === b ? ['flashed', 'flashed'] : ['flashed']) : [],
+        ...(has('an update') && { updated: true }),
+        ...(has('another update') && { 'updated too': true }),
+        ...(has('a save') && { saved: true }),
+      })
+    })
+  }
+})
+
+test('what is begun inside of an update, and would wait for it, fails at once', async () => {
+  const sessions = session({
+    secret: 'a secret that is long enough for these tests',
+    resave: false,
+    saveUninitialized: false,
+  })
+  const app = express()
+  app.use(sessions)
+  app.get('/', async (req, res) => {
+    await sessions.update(req, () => sessions.flash(req).add('note', 'saved'))
+    res.send('done')
+  })
+  const { body } = await exchange(app as never, { url: '/' })
+  expect(body).toMatch(/Call update, renew or flash before sessions.update, or after it/)
 })
