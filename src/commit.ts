@@ -53,7 +53,7 @@ export class Commit implements EndOfResponse {
     try {
       if (!session) return this.#sendRemoval()
       // A late cookie would take the place of that of a login, which other requests of the browser have brought.
-      if (visit.isDestroyed) return
+      if (visit.tracker.isDestroyed) return
       // Headers that go before the commit cannot wait for what it may find; a cookie for the old ID would do harm.
       if (!this.#decision && visit.mayHaveGoneOn) return
       // A commit that was waited for may have found that the session goes on under another ID.
@@ -246,7 +246,9 @@ export class Commit implements EndOfResponse {
       if (now === UNSEEN || !now || (session && now !== session)) return false
       const live = now as LiveSession
       const textNow = serializeData(live, visit.settings.serializer)
-      return textNow !== text && !(session ? visit.isStoredAs(live, textNow) : visit.cameAs(live, textNow))
+      return (
+        textNow !== text && !(session ? visit.tracker.isStoredAs(live, textNow) : visit.tracker.cameAs(live, textNow))
+      )
     } catch {
       return true
     }

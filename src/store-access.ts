@@ -331,7 +331,7 @@ export class RecordAccess implements StoreAccess {
     })
   }
 
-  /** Renews a session that has less than half of its life left, and not long. What fails is tried again, and told, at the end. */
+  /** Renews a session with a tenth of its life left, or less. What fails is tried again, and told, at the end. */
   prolong(id: string, stored: Stored): MaybePromise<Stored> {
     const record = stored.record as SessionRecord
     const now = Date.now()
@@ -339,7 +339,7 @@ export class RecordAccess implements StoreAccess {
     if (left > LONG_REQUEST) return stored
     const { originalMaxAge } = this.dataOf(id, stored).cookie
     const lifetime = typeof originalMaxAge === 'number' ? originalMaxAge : this.#store.ttl
-    if (left > lifetime / 2) return stored
+    if (left > lifetime / 10) return stored
     const expires = now + lifetime
     const renewed = { ...stored, record: { ...record, expires, renewed: true } }
     try {

@@ -3,7 +3,8 @@ import type { Request } from 'express'
 import createDebug = require('debug')
 import type session = require('./index')
 import { admit, find, follow, type Admitted, type Asking } from './admission'
-import { dataOf, maxAgeIn, serializeData, wholeText } from './changes'
+import { ChangeTracker } from './change-tracker'
+import { dataOf, maxAgeIn, serializeData } from './changes'
 import { Cookie, notesOf, restoreCookie, setNotes, settingsOf, type SessionNotes } from './cookie'
 import type { PresentedId } from './cookie-header'
 import type { Situation } from './decide'
@@ -24,7 +25,6 @@ import {
   type SessionOwner,
   type SessionRequest,
 } from './session'
-import { Snapshot } from './snapshot'
 import { isReplaced, type GeneratingStore } from './store'
 import {
   destroyed,
@@ -52,20 +52,13 @@ export const ownGenerates = new WeakSet<object>()
 
 /** One request's dealings with its session: where it comes from, and what is done with it. */
 export class Visit implements SessionOwner {
+  readonly tracker: ChangeTracker
   /** What `req.session` is, once it was looked at, generated or assigned. */
   #session: unknown
   /** What looking at `req.session` makes the session of. */
   #pending: 'nothing' | 'stored' | 'new' = 'nothing'
   #peeking = false
 
-  /** What is known of the session in the store: `null` when the store never had it, `undefined` when nothing is. */
-  #stored: Stored | null | undefined
-  /** The ID that this is known of. */
-  #storedId: string | undefined
-  /** The session as it came: loaded, or just generated. */
-  #original: Snapshot | undefined
-  /** The session as the store has it. */
-  #saved: Snapshot | undefined
   #saving: PromiseLike<unknown> | undefined
   /** The renewal or update that came last. */
   #turn: Promise<void> | undefined
@@ -91,7 +84,9 @@ export class Visit implements SessionOwner {
     readonly req: VisitedRequest,
     readonly presented: PresentedId | undefined,
     readonly cookieOptions: CookieOptions,
-  ) {}
+  ) {
+    this.tracker = new ChangeTracker(settings.serializer)
+  }
 
   get #access(): StoreAccess {
     return this.settings.access()
@@ -122,8 +117,7 @@ export class Visit implements SessionOwner {
       const { id, moved, notes, notesDue, stored } = session
       const { idProperty, lifetimes } = this.settings
       this.req[idProperty] = id
-      this.#storedId = id
-      this.#stored = stored
+      this.tracker.found(id, stored)
       this.#moved ||= moved
       this.#notes = notes
       this.#notesDue = notesDue
@@ -137,14 +131,12 @@ export class Visit implements SessionOwner {
 
   /** An ID is made when somebody asks for it; one from the application's `genid` at once, as that may look at the request. */
   #beginNew(): MaybePromise<void> {
-    this.#stored = null
+    this.tracker.stored = null
     if (!this.#hasResponse) return
     this.#begun = true
     const { genid, property } = this.settings
     if (genid || this.#hasOtherGenerate) {
-      return afterwards(this.#makeNew(), () => {
-        this.#original = this.#snapshot(this.req[property] as LiveSession)
-      })
+      return afterwards(this.#makeNew(), () => this.tracker.generated(this.req[property] as LiveSession))
     }
     this.#pending = 'new'
     this.#offerSession()
@@ -185,15 +177,15 @@ export class Visit implements SessionOwner {
   /** Makes the session that nobody has looked at yet. */
   look(): LiveSession {
     const pending = this.#pending
+    const tracker = this.tracker
     this.#pending = 'nothing'
-    if (pending === 'new') {
-      this.#id = this.#storedId = this.settings.newId()
-      this.#session = this.#newSession(this.#id as string)
-      this.#original = this.#snapshot(this.#session as LiveSession)
-    } else {
-      this.#session = this.#restore(this.#storedId as string, this.#stored as Stored)
-    }
-    return this.#session as LiveSession
+    if (pending === 'stored') return (this.#session = this.#restore(tracker.id as string, tracker.stored as Stored))
+    const id = this.settings.newId()
+    const session = this.#newSession(id)
+    tracker.found(id, null)
+    tracker.generated(session)
+    this.#id = id
+    return (this.#session = session)
   }
 
   #newId(): MaybePromise<string> {
@@ -214,8 +206,7 @@ export class Visit implements SessionOwner {
     return afterwards(this.#newId(), (id) => {
       if (this.#pending !== 'nothing') this.look()
       this.#notes = undefined
-      this.#stored = null
-      this.#storedId = id
+      this.tracker.found(id, null)
       const created = this.#newSession(id)
       req[settings.idProperty] = id
       req[settings.property] = created
@@ -259,23 +250,14 @@ export class Visit implements SessionOwner {
     if (isReplaced(store, 'createSession')) {
       this.req[SESSION_OWNER] = this
       const created = store.createSession(this.req as never, this.#access.dataOf(id, stored))
-      this.#original = this.#saved = this.#snapshot(created)
+      this.tracker.loaded(created)
       return created
     }
     const data = stored.data ?? (serializer.parse(record?.text as string) as session.SessionData)
     const restored = restoreSession(this.req, this, id, data, record?.expires)
     const text = record && serializer === JSON ? dataOf(record.text) : undefined
-    this.#original = this.#saved = text ? new Snapshot(restored, text) : this.#snapshot(restored)
+    this.tracker.loaded(restored, text)
     return restored
-  }
-
-  /** Nothing is known of a session that the application made itself, for another ID. */
-  #storedOf(session: LiveSession): Stored | null | undefined {
-    return session.id === this.#storedId ? this.#stored : undefined
-  }
-
-  #snapshot(session: LiveSession): Snapshot {
-    return new Snapshot(session, wholeText(serializeData(session, this.settings.serializer)))
   }
 
   /** Loads the session presented without ever making a new one; false when there is none. */
@@ -283,7 +265,7 @@ export class Visit implements SessionOwner {
     if (!this.presented) return false
     this.#hasResponse = false
     await this.begin()
-    return this.#stored !== null
+    return this.tracker.stored !== null
   }
 
   destroyById(id: string): MaybePromise<void> {
@@ -305,23 +287,20 @@ export class Visit implements SessionOwner {
     debug('saving %s', id)
     this.#attachNotes(session)
     const cookieSettings = settingsOf(session.cookie)
-    const from = this.#storedOf(session)
+    const from = this.tracker.storedOf(session)
     const merged = (found: Found): void => {
-      this.#stored = found.stored
-      this.#storedId = found.id
+      this.tracker.found(found.id, found.stored)
       if (found.id !== this.req[this.settings.idProperty]) this.#goneOn(session)
     }
     const save = (): MaybePromise<Saved> => this.#access.save(session, text, from, merged)
     if (users?.isChanging(session)) this.#userNoted = true
-    const isLogin = !this.isStoredAs(session, text)
+    const isLogin = !this.tracker.isStoredAs(session, text)
     const saving = users ? users.storing(session, this.req, isLogin, save) : save()
-    const saved = afterwards(saving, ({ stored, dataText }: Saved) => {
+    const saved = afterwards(saving, (saved: Saved) => {
       this.#notes = notesOf(session.cookie)
-      this.#stored = stored
-      this.#storedId = session.id
-      this.#saved = new Snapshot(session, wholeText(dataText), cookieSettings)
       this.#notesDue = false
-      this.settings.watch?.stored(dataText, session.id)
+      this.tracker.saved(session, saved, cookieSettings)
+      this.settings.watch?.stored(saved.dataText, session.id)
       if (from === null && events.wants('created')) events.emit('created', { id })
       if (events.wants('saved')) events.emit('saved', { id: session.id })
     })
@@ -355,8 +334,7 @@ export class Visit implements SessionOwner {
     debug('reloading %s', session.id)
     return afterwards(find(settings, session.id), (found) => {
       if (!found) throw missing()
-      this.#stored = found.stored
-      this.#storedId = found.id
+      this.tracker.found(found.id, found.stored)
       const restored = this.#restore(found.id, found.stored)
       this.#notes = notesOf(restored.cookie)
       req[settings.property] = restored
@@ -397,7 +375,7 @@ export class Visit implements SessionOwner {
 
   #destroy(id: string, user: string | undefined): MaybePromise<void> {
     const { events, users } = this.settings
-    return afterwards(this.#access.destroy(id, id === this.#storedId ? this.#stored : undefined), () => {
+    return afterwards(this.#access.destroy(id, id === this.tracker.id ? this.tracker.stored : undefined), () => {
       if (events.wants('destroyed')) events.emit('destroyed', { id })
       return users && user !== undefined ? users.unlink(user, id) : undefined
     })
@@ -436,25 +414,23 @@ export class Visit implements SessionOwner {
     const id = await this.#newId()
     const renewed = new Session(this.req, session, this, id)
     if (this.#notes) this.#notes.renewed = Date.now()
-    const from = this.#storedOf(session)
+    const from = this.tracker.storedOf(session)
     if (from && access instanceof RecordAccess) {
       this.#attachNotes(renewed)
       renewed.touch()
-      const isLogin = !this.isStoredAs(session, serializeData(session, this.settings.serializer))
+      const isLogin = !this.tracker.isStoredAs(session, serializeData(session, this.settings.serializer))
       const rename = (): Promise<Saved | Overtaken | null> => access.rename(oldId, renewed, from)
       const saved = await (users ? users.storing(renewed, this.req, isLogin, rename, oldId) : rename())
       if (!saved) return void (await this.#beginNew())
       if ('known' in saved) {
         goOnAs(renewed, oldId)
         this.req[property] = renewed
-        this.#stored = saved.known
+        this.tracker.found(oldId, saved.known)
         return saved
       }
       this.#notes = notesOf(renewed.cookie)
-      this.#stored = saved.stored
-      this.#storedId = id
-      this.#saved = new Snapshot(renewed, wholeText(saved.dataText))
       this.#notesDue = false
+      this.tracker.saved(renewed, saved)
       events.emit('renewed', { id, oldId })
     }
     this.#moved = true
@@ -487,10 +463,11 @@ export class Visit implements SessionOwner {
     const access = this.#access
     const session = this.#present()
     const { id } = session
-    const from = this.#storedOf(session)
+    const from = this.tracker.storedOf(session)
     if (!from || !(access instanceof RecordAccess)) {
       // What was changed here and is not stored yet counts for more than what others may have stored meanwhile.
-      if (from && this.isStoredAs(session, serializeData(session, this.settings.serializer))) await this.reload(session)
+      if (from && this.tracker.isStoredAs(session, serializeData(session, this.settings.serializer)))
+        await this.reload(session)
       await this.#apply(change, this.req[property] as LiveSession)
       return this.save(this.req[property] as LiveSession)
     }
@@ -501,10 +478,8 @@ export class Visit implements SessionOwner {
     if (changed.id !== id) {
       goOnAs(session, changed.id)
       this.#goneOn(session)
-      this.#storedId = changed.id
     }
-    this.#saved = new Snapshot(session, wholeText(saved.dataText))
-    this.#stored = saved.stored
+    this.tracker.saved(session, saved)
   }
 
   /** What `update` does in the store, and in the index of users' sessions. */
@@ -599,7 +574,7 @@ export class Visit implements SessionOwner {
   get unseenMatters(): boolean {
     const { resave, rolling, saveUninitialized } = this.settings
     if (this.#pending === 'new') return saveUninitialized
-    if (this.settings.users || this.req[this.settings.idProperty] !== this.#storedId) return true
+    if (this.settings.users || this.req[this.settings.idProperty] !== this.tracker.id) return true
     return resave || rolling || this.#notesDue || this.#moved || this.presented?.oldSecret === true
   }
 
@@ -611,7 +586,7 @@ export class Visit implements SessionOwner {
   /** Whether a save may be refused or come to nothing, as the ID is taken or the user has too many sessions. */
   get mayBeRefused(): boolean {
     const { genid, users } = this.settings
-    return (this.#userNoted && users?.isBounded === true) || (genid !== undefined && this.#stored === null)
+    return (this.#userNoted && users?.isBounded === true) || (genid !== undefined && this.tracker.stored === null)
   }
 
   /** The cookie of a session that was destroyed, where the client has it. */
@@ -624,37 +599,27 @@ export class Visit implements SessionOwner {
     return this.#moved
   }
 
-  /** Whether another request of this process has destroyed the session meanwhile. */
-  get isDestroyed(): boolean {
-    const stored = this.#stored
-    return stored ? stored.process.wasDestroyed(this.#storedId as string, stored.since) : false
-  }
-
   /** Whether another request may have given the session a new ID meanwhile: one of this process has, or it was due. */
   get mayHaveGoneOn(): boolean {
     const { lifetimes } = this.settings
-    const stored = this.#stored
-    if (!stored) return false
-    if (stored.process.wasReplaced(this.#storedId as string, stored.since)) return true
+    if (!this.tracker.stored) return false
+    if (this.tracker.isReplaced) return true
     return lifetimes !== undefined && this.#notes !== undefined && isRenewalDue(this.#notes, lifetimes, Date.now())
   }
 
   /** Follows the session to its new ID, if it has one, with what was changed here. */
   catchUp(session: LiveSession): MaybePromise<void> {
     const access = this.#access
-    const from = this.#storedOf(session)
+    const from = this.tracker.storedOf(session)
     if (!from || !(access instanceof RecordAccess)) return
     const text = serializeData(session, this.settings.serializer)
-    const isUnchanged = this.isStoredAs(session, text) && this.#saved?.hasSettings(session) === true
+    const isChanged = !this.tracker.isStoredAs(session, text) || !this.tracker.hasStoredSettings(session)
     return afterwards(access.find(session.id), (found) => {
       if (!found || found.id === session.id) return
-      const { id, stored } = found
-      access.merge(session, from, stored)
-      goOnAs(session, id)
+      access.merge(session, from, found.stored)
+      goOnAs(session, found.id)
       this.#goneOn(session)
-      this.#stored = stored
-      this.#storedId = id
-      this.#saved = isUnchanged ? this.#snapshot(session) : undefined
+      this.tracker.movedTo(session, found.stored, isChanged)
     })
   }
 
@@ -663,37 +628,27 @@ export class Visit implements SessionOwner {
     const id = req[settings.idProperty]
     const unset = session === null || session === undefined
     const data = unset ? '' : (text ?? serializeData(session, settings.serializer))
-    const original = this.#original
-    const saved = settings.resave && this.#saved === original ? undefined : this.#saved
+    const tracker = this.tracker
+    const isSaved = tracker.isEverSaved && !(settings.resave && tracker.isOnlyLoaded)
     const isPresented = presented !== undefined && presented.id === id
     return {
       unset,
       hasId: typeof id === 'string',
       presented: isPresented,
-      changed: !unset && (!original?.hasData(session, data) || (this.#noted && !isPresented)),
-      settingsChanged:
-        !unset && presented?.id === id && original?.isOf(session) === true && !original.hasSettings(session),
+      changed: !unset && (!tracker.cameAs(session, data) || (this.#noted && !isPresented)),
+      settingsChanged: !unset && isPresented && tracker.hasOtherSettings(session),
       saved:
         !unset &&
+        isSaved &&
         !this.#notesDue &&
         !settings.users?.isChanging(session) &&
-        saved?.hasData(session, data) === true &&
-        saved.hasSettings(session),
-      everSaved: saved !== undefined,
+        tracker.isStoredAs(session, data) &&
+        tracker.hasStoredSettings(session),
+      everSaved: isSaved,
       oldSecret: presented?.oldSecret === true,
       moved: this.#moved,
       expires: !unset && session.cookie.expires != null,
     }
-  }
-
-  /** Whether this text is that of a session's data as it was loaded or generated. */
-  cameAs(session: LiveSession, text: string): boolean {
-    return this.#original?.hasData(session, text) === true
-  }
-
-  /** Whether this text is that of a session's data as the store has it. */
-  isStoredAs(session: LiveSession, text: string): boolean {
-    return this.#saved?.hasData(session, text) === true
   }
 
   /** Whether nothing can come in between while the store renews a session. */
@@ -705,10 +660,11 @@ export class Visit implements SessionOwner {
   renewUnseen(): MaybePromise<void> {
     if (this.#pending !== 'stored' || this.mayHaveGoneOn) return
     const access = this.#access
-    const record = this.#stored?.record
+    const { id, stored } = this.tracker
+    const record = stored?.record
     const maxAge = record && access instanceof RecordAccess ? maxAgeIn(record.text) : undefined
     if (access instanceof RecordAccess && maxAge !== undefined) {
-      return access.renew(this.#storedId as string, Date.now() + (maxAge ?? this.settings.ttl), record)
+      return access.renew(id as string, Date.now() + (maxAge ?? this.settings.ttl), record)
     }
     return this.renewStored(this.look().touch())
   }
@@ -716,7 +672,7 @@ export class Visit implements SessionOwner {
   /** Renews in the store a session that was touched. */
   renewStored(session: LiveSession): MaybePromise<void> {
     const { expiresOf, users } = this.settings
-    const renewed = this.#access.touch(session, this.#storedOf(session) ?? undefined)
+    const renewed = this.#access.touch(session, this.tracker.storedOf(session) ?? undefined)
     const user = users && notesOf(session.cookie)?.user
     if (user === undefined) return renewed
     return afterwards(renewed, () => users?.renew(user, session.id, expiresOf(session)))

@@ -156,7 +156,7 @@ function lifetimesOn(open: OpenStore): void {
       const { store, slow, login, visit, user } = visits({ resave, cookie: { maxAge: 4 * MINUTE } })
       const ada = await login()
       const id = decodeURIComponent(ada).split(/[:.]/)[2] as string
-      await store.renew(id, Date.now() + 30_000)
+      await store.renew(id, Date.now() + 20_000)
       const arrived = once(slow, 'arrived')
       const answer = visit(ada, '/slow/change')
       await arrived

@@ -1,0 +1,128 @@
+import { isSameData, serializeData, wholeText, type DataText } from './changes'
+import { isSameSettings, settingsOf, type CookieSettings } from './cookie'
+import type { Serializer } from './record-store'
+import type { Session } from './session'
+import type { Saved, Stored } from './store-access'
+
+/** What a session was at some time: its data and its cookie's settings. */
+class Snapshot {
+  readonly #id: string
+  readonly #data: DataText
+  readonly #settings: CookieSettings
+
+  constructor(session: Session, data: DataText, settings = settingsOf(session.cookie)) {
+    this.#id = session.id
+    this.#data = data
+    this.#settings = settings
+  }
+
+  /** Whether it is this session, and not another one that took its place. */
+  isOf(session: Session): boolean {
+    return this.#id === session.id
+  }
+
+  /** Whether it is this session, whose data has this text now. */
+  hasData(session: Session, text: string): boolean {
+    return this.isOf(session) && isSameData(this.#data, text)
+  }
+
+  /** Whether it is this session, and its cookie's settings are what they were. */
+  hasSettings(session: Session): boolean {
+    return this.isOf(session) && isSameSettings(this.#settings, session.cookie)
+  }
+}
+
+/** What a request knows of its session in the store, and whether the session has changed since it came from there. */
+export class ChangeTracker {
+  /** What is known of the session in the store: `null` when the store never had it, `undefined` when nothing is. */
+  stored: Stored | null | undefined
+  /** The ID that this is known of. */
+  id: string | undefined
+
+  readonly #serializer: Serializer
+  /** The session as it came: loaded, or just generated. */
+  #original: Snapshot | undefined
+  /** The session as the store has it. */
+  #saved: Snapshot | undefined
+
+  constructor(serializer: Serializer) {
+    this.#serializer = serializer
+  }
+
+  /** Nothing is known of a session that the application made itself, for another ID. */
+  storedOf(session: Session): Stored | null | undefined {
+    return session.id === this.id ? this.stored : undefined
+  }
+
+  /** Notes what the store has under an ID. */
+  found(id: string, stored: Stored | null): void {
+    this.id = id
+    this.stored = stored
+  }
+
+  /** A new session is on the request. */
+  generated(session: Session): void {
+    this.#original = this.#snapshot(session)
+  }
+
+  /** The session on the request is made of what the store has. */
+  loaded(session: Session, data?: DataText): void {
+    this.#original = this.#saved = data ? new Snapshot(session, data) : this.#snapshot(session)
+  }
+
+  /** The store was given the session, with these settings of its cookie. */
+  saved(session: Session, { stored, dataText }: Saved, settings?: CookieSettings): void {
+    this.found(session.id, stored)
+    this.#saved = new Snapshot(session, wholeText(dataText), settings)
+  }
+
+  /** The session goes on as the store has it elsewhere, with what was changed here and is to be saved. */
+  movedTo(session: Session, stored: Stored, isChanged: boolean): void {
+    this.found(session.id, stored)
+    this.#saved = isChanged ? undefined : this.#snapshot(session)
+  }
+
+  #snapshot(session: Session): Snapshot {
+    return new Snapshot(session, wholeText(serializeData(session, this.#serializer)))
+  }
+
+  /** Whether another request of this process has destroyed the session meanwhile. */
+  get isDestroyed(): boolean {
+    return this.stored ? this.stored.process.wasDestroyed(this.id as string, this.stored.since) : false
+  }
+
+  /** Whether another request of this process has given the session a new ID meanwhile. */
+  get isReplaced(): boolean {
+    return this.stored ? this.stored.process.wasReplaced(this.id as string, this.stored.since) : false
+  }
+
+  /** Whether this text is that of the session's data as it was loaded or generated. */
+  cameAs(session: Session, text: string): boolean {
+    return this.#original?.hasData(session, text) === true
+  }
+
+  /** Whether it is the session that came, with other settings of its cookie. */
+  hasOtherSettings(session: Session): boolean {
+    return this.#original?.isOf(session) === true && !this.#original.hasSettings(session)
+  }
+
+  /** Whether this text is that of the session's data as the store has it. */
+  isStoredAs(session: Session, text: string): boolean {
+    return this.#saved?.hasData(session, text) === true
+  }
+
+  /** Whether the store has the settings of the session's cookie. */
+  hasStoredSettings(session: Session): boolean {
+    return this.#saved?.hasSettings(session) === true
+  }
+
+  /** Whether the store was given the session, or it came from there. */
+  get isEverSaved(): boolean {
+    return this.#saved !== undefined
+  }
+
+  /** Whether the session came from the store and was not given to it since. */
+  get isOnlyLoaded(): boolean {
+    return this.#saved === this.#original
+  }
+}
