@@ -15,8 +15,8 @@ export interface Sessions extends RequestHandler {
   readonly events: SessionEvents
   /**
    * Changes a session safely against parallel requests: loads its newest state, applies the function, stores the
-   * result if nobody was faster, and begins again if somebody was. The function may run several times. On a classic
-   * store the last writer wins.
+   * result if nobody was faster, and begins again if somebody was. The function may run several times, so let it change
+   * the session that it is given and do nothing else. On a classic store the last writer wins.
    * @param target a request behind the middleware, or a session ID
    * @throws SessionError when the session is gone, or others were faster every time
    */
