@@ -266,15 +266,24 @@ export class UserSessions {
     await this.#store.unlink(user, id)
   }
 
-  async list(user: string, currentId: string | undefined): Promise<UserSession[]> {
-    const current = currentId === undefined ? undefined : this.#keyOf(currentId)
-    return (await this.#live(user)).map(({ key, record, notes, lifetime }) => ({
-      handle: handleOf(key, notes),
-      created: new Date(notes.created ?? record.expires - lifetime),
-      lastSeen: new Date(Math.max(notes.seen ?? 0, record.expires - lifetime)),
-      about: notes.about,
-      current: key === current,
-    }))
+  async list(user: string, current: LiveSession | undefined): Promise<UserSession[]> {
+    return (await this.#live(user)).map((live) => {
+      const { key, record, notes, lifetime } = live
+      return {
+        handle: handleOf(key, notes),
+        created: new Date(notes.created ?? record.expires - lifetime),
+        lastSeen: new Date(Math.max(notes.seen ?? 0, record.expires - lifetime)),
+        about: notes.about,
+        current: this.#isSame(live, current),
+      }
+    })
+  }
+
+  /** Another request may have given the session a new ID meanwhile; its handle stays. */
+  #isSame({ key, notes }: Live, session: LiveSession | undefined): boolean {
+    if (!session) return false
+    const handle = notesOf(session.cookie)?.handle
+    return key === this.#keyOf(session.id) || (handle !== undefined && handle === notes.handle)
   }
 
   /** A session that goes on under another ID just then may be missed at one look, and is found at the next. */
@@ -292,8 +301,8 @@ export class UserSessions {
    * A session that goes on under another ID just then is among the keys that are new at the next look; or it is in the
    * index and not yet stored, but is when its old ID is gone.
    */
-  async endAllBut(user: string, keptId: string | undefined): Promise<number> {
-    const seen = new Set(keptId === undefined ? [] : [this.#keyOf(keptId)])
+  async endAllBut(user: string, kept: LiveSession | undefined): Promise<number> {
+    const seen = new Set(kept && [this.#keyOf(kept.id)])
     const missing: string[] = []
     let ended = 0
     for (;;) {
@@ -301,6 +310,8 @@ export class UserSessions {
       if (keys.length === 0) break
       for (const key of keys) {
         seen.add(key)
+        const live = kept && (await this.#read(key))
+        if (live && this.#isSame(live, kept)) continue
         if (await this.#end(user, key)) ended++
         else missing.push(key)
       }
@@ -370,13 +381,13 @@ export function userSessionsApi(
   sessionOf: (req: IncomingMessage) => LiveSession | undefined,
 ): UserSessionsApi {
   return {
-    list: (user, req) => users.list(String(user), req && sessionOf(req)?.id),
+    list: (user, req) => users.list(String(user), req && sessionOf(req)),
     end: (user, handle) => users.end(String(user), handle),
     endAll: (user) => users.endAllBut(String(user), undefined),
     async endOthers(req) {
       const session = sessionOf(req)
       const user = session && (users.userOf(session) ?? notesOf(session.cookie)?.user)
-      return user === undefined ? 0 : users.endAllBut(user, session?.id)
+      return user === undefined ? 0 : users.endAllBut(user, session)
     },
   }
 }

@@ -2,7 +2,7 @@ import type { Request } from 'express'
 import { describe, expect, test, vi } from 'vitest'
 import session from '../../src'
 import { appWith, type AnySession, type Handler } from '../faults/fault'
-import { settled } from '../support/app'
+import { gate, settled } from '../support/app'
 import { newPlace, onEachStore } from '../support/each-store'
 import { exchange } from '../support/exchange'
 import { cookieHeader } from '../support/set-cookie'
@@ -114,6 +114,35 @@ onEachStore((open) => {
     expect(await go('/password', own)).toBe('1')
     expect(await go('/me', thief)).toBe('undefined')
     expect(await go('/me', own)).toBe('ada')
+  })
+
+  test('endOthers spares its own session, though another request has given it a new ID meanwhile', async () => {
+    const others = { reached: gate(), goOn: gate() }
+    const { go, sessions } = appOfUsers(
+      open(newPlace()),
+      {},
+      {
+        '/others': async (req, res) => {
+          void req.session.user
+          others.reached.open()
+          await others.goOn.opened
+          const current = (await sessions.users.list('ada', req)).map((one) => one.current).sort()
+          res.json([current, await sessions.users.endOthers(req)])
+        },
+        '/renew': async (req, res) => (await sessions.renew(req), res.send('renewed')),
+      },
+    )
+    const thief: Jar = {}
+    const own: Jar = {}
+    await go('/login', thief)
+    await go('/login', own)
+    const answer = go('/others', { ...own })
+    await others.reached.opened
+    await go('/renew', own)
+    others.goOn.open()
+    expect(JSON.parse(await answer)).toEqual([[false, true], 1])
+    expect(await go('/me', own)).toBe('ada')
+    expect(await go('/me', thief)).toBe('undefined')
   })
 
   test.each(['endOldest', 'refuse'] as const)('of logins at once exactly as many stay as may: %s', async (limit) => {
