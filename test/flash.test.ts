@@ -4,6 +4,7 @@ import request from 'supertest'
 import { expect, test } from 'vitest'
 import session from '../src'
 import { classicStore } from './faults/fault'
+import { caught } from './support/app'
 
 function appWithFlash() {
   const sessions = session('a secret that is long enough for these tests')
@@ -107,12 +108,13 @@ test('after destroy there is nothing for a message to go into, which is said; af
   const sessions = session('a secret that is long enough for these tests')
   const app = express()
   app.use(sessions)
-  app.get('/logout/:how', async (req, res) => {
+  const logout = caught(async (req, res) => {
     await (req.params.how === 'destroy' ? req.session.destroy() : req.session.regenerate())
     expect(await sessions.flash(req).take('info')).toEqual([])
     await sessions.flash(req).add('info', 'You are logged out')
     res.send('out')
   })
+  app.get('/logout/:how', logout)
   app.get('/take', async (req, res) => void res.json(await sessions.flash(req).take('info')))
   app.use(((error: Error & { code?: string }, _req, res, _next) => {
     void res.status(500).send(`${error.code}: ${error.message}`)

@@ -3,7 +3,7 @@ import express, { type NextFunction, type Request, type RequestHandler, type Res
 import { describe, expect, test } from 'vitest'
 import sessile from '../../src'
 import type { SessionData, SessionOptions } from '../../src'
-import { original, SECRET, type SessionFactory } from '../support/app'
+import { caught, original, SECRET, type SessionFactory } from '../support/app'
 
 /** A session whose keys a test makes up. */
 export type AnySession = Request['session'] & { [key: string]: any }
@@ -36,7 +36,7 @@ export function appWith(session: SessionFactory, options: SessionOptions, handle
 export function appOf(middlewares: RequestHandler[], handler: Handler): express.Express {
   const app = express()
   for (const middleware of middlewares) app.use(middleware)
-  app.use(handler as RequestHandler)
+  app.use(caught(handler as RequestHandler))
   app.use((error: Error, _req: Request, res: Response, _next: NextFunction) => {
     if (!res.headersSent) res.status(500).send(error.message)
   })

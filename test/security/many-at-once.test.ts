@@ -4,6 +4,7 @@ import express from 'express'
 import request from 'supertest'
 import { afterEach, describe, expect, test } from 'vitest'
 import session from '../../src'
+import { caught } from '../support/app'
 import { newPlace, onEachStore } from '../support/each-store'
 
 // Visitors whose requests overlap at random, with everything on that gives sessions new IDs and ends them: what was
@@ -80,38 +81,38 @@ function startProcess(store: session.RecordStore, options: session.SessionOption
   })
   const app = express()
   app.use(sessions)
-  app.get('/login/:owner', async (req, res) => {
+  const get = (path: string, handler: Parameters<typeof caught>[0]) => app.get(path, caught(handler))
+  get('/login/:owner', async (req, res) => {
     await req.session.regenerate()
     Object.assign(req.session, { owner: req.params.owner, count: 0 })
     res.send('in')
   })
-  app.get('/logout', async (req, res) => {
+  get('/logout', async (req, res) => {
     await req.session.destroy()
     res.send('out')
   })
-  app.get('/me', async (req, res) => {
+  get('/me', async (req, res) => {
     const { cookie: _, ...data } = dataOf(req)
     res.json({ ...data, flash: await sessions.flash(req).take('info') })
   })
-  app.use(async (req, res, next) => {
+  app.use((req, res, next) => {
     if (!dataOf(req).owner) return void res.status(401).send('nobody')
-    await pause(Math.random() * 10)
-    next()
+    setTimeout(next, Math.random() * 10)
   })
-  app.get('/set/:key', (req, res) => {
-    dataOf(req)[req.params.key] = true
+  get('/set/:key', (req, res) => {
+    dataOf(req)[String(req.params.key)] = true
     res.send('set')
   })
-  app.get('/count', async (req, res) => {
+  get('/count', async (req, res) => {
     await sessions.update(req, (data) => void (data as unknown as Data).count!++)
     res.send('counted')
   })
-  app.get('/flash/:text', async (req, res) => {
+  get('/flash/:text', async (req, res) => {
     await sessions.flash(req).add('info', req.params.text)
     res.send('noted')
   })
-  app.get('/look', (_req, res) => void res.send('seen'))
-  app.get('/renew', async (req, res) => {
+  get('/look', (_req, res) => void res.send('seen'))
+  get('/renew', async (req, res) => {
     await sessions.renew(req)
     res.send('renewed')
   })

@@ -1,4 +1,3 @@
-import express from 'express'
 import { describe, expect, test, vi } from 'vitest'
 import session from '../../src'
 import { appWith, classicStore, type AnySession, type Handler } from '../faults/fault'
@@ -275,14 +274,9 @@ describe('operations of one request at the same time all count', () => {
 })
 
 test('what is begun inside of an update, and would wait for it, fails at once', async () => {
-  const sessions = session({
-    secret: 'a secret that is long enough for these tests',
-    resave: false,
-    saveUninitialized: false,
-  })
-  const app = express()
-  app.use(sessions)
-  app.get('/', async (req, res) => {
+  let sessions!: session.Sessions
+  const factory = ((given: session.SessionOptions) => (sessions = session(given))) as unknown as typeof session
+  const app = appWith(factory, { hints: false }, async (req, res) => {
     await sessions.update(req, () => sessions.flash(req).add('note', 'saved'))
     res.send('done')
   })
