@@ -83,11 +83,11 @@ export class Commit implements EndOfResponse {
     if (settings.transport) return settings.transport.write(req as unknown as Request, res, id)
     if (session.cookie.secure && !isSecure(req, settings.proxy)) {
       debug('no cookie: it is for secure connections only, and this is none')
-      settings.watch?.insecure(req.headers['x-forwarded-proto'] === 'https')
+      settings.hints?.insecure(req.headers['x-forwarded-proto'] === 'https')
       return
     }
     this.#touch(session)
-    if (!presented) settings.watch?.cookieGiven()
+    if (!presented) settings.hints?.cookieGiven()
     if (settings.noStore) res.setHeader('Cache-Control', 'no-store')
     const encoded = presented?.id === id && presented.encoded ? presented.encoded : (this.#signer as Signer).sign(id)
     writeSessionCookie(res, settings.name, encoded, dataOf(session.cookie))
@@ -232,10 +232,10 @@ export class Commit implements EndOfResponse {
   /** Some stores put something of their own on the session that they are handed: what it is after that, counts. */
   #watchForLateChanges(session?: LiveSession): void {
     const { req, settings } = this.#visit
-    const { serializer, watch } = settings
-    if (!watch?.watchesOne()) return
+    const { hints, serializer } = settings
+    if (!hints?.watchesOne()) return
     const text = session && serializeData(session, serializer)
-    this.#res.once?.('finish', () => watch.ended(() => this.#isChanged(session, text), req.url))
+    this.#res.once?.('finish', () => hints.ended(() => this.#isChanged(session, text), req.url))
   }
 
   /** Whether a session differs from what it was at the end; without one, from what it was when it was first looked at. */
@@ -271,7 +271,7 @@ export class Commit implements EndOfResponse {
   fail(error: unknown): void {
     const { req, settings } = this.#visit
     this.#failed = true
-    settings.watch?.failed(() => this.#res.writableEnded || this.#res.destroyed, req.url)
+    settings.hints?.failed(() => this.#res.writableEnded || this.#res.destroyed, req.url)
     this.#next(error)
   }
 

@@ -14,7 +14,14 @@ import { leaveHiddenClasses } from './hidden-classes'
 import { Hints } from './hints'
 import { hasLifetimes, type Lifetimes } from './lifetimes'
 import { isPromise, type MaybePromise } from './maybe-promise'
-import { resolveOptions, type CookieOptions, type Given, type ResolvedOptions, type Secret } from './options'
+import {
+  resolveOptions,
+  type CookieOptions,
+  type Given,
+  type ResolvedOptions,
+  type Secret,
+  type Transport,
+} from './options'
 import { DEFAULT_TTL, isRecordStore, type RecordStore, type Serializer } from './record-store'
 import { isBelow } from './request'
 import { holdEnd } from './response-end'
@@ -22,7 +29,7 @@ import { missing, SESSION_OWNER, type LiveSession, type Session } from './sessio
 import type { Sessions } from './sessions'
 import { SealedStore } from './sealed-store'
 import { storeAccess, type StoreAccess } from './store-access'
-import { lifetimeIn, MemoryStore } from './stores/memory'
+import { MemoryStore, ttlOf } from './stores/memory'
 import type { GeneratingStore } from './store'
 import { UserSessions, userSessionsApi } from './user-sessions'
 import { ownGenerates, Visit, type VisitedRequest } from './visit'
@@ -31,39 +38,39 @@ const debug = createDebug('express-session')
 
 type Next = (error?: unknown) => void
 
-/** The options and what follows from them, worked out once. */
-export type Settings = ResolvedOptions & {
+/** The options, and what is derived from them once, when the middleware is made. */
+export type Settings = Omit<ResolvedOptions, 'hints'> & {
   readonly store: session.Store
   readonly access: () => StoreAccess
   readonly events: SessionEvents
   readonly serializer: Serializer
   /** Lifetime, in ms, of a session whose cookie has no expiry. */
   readonly ttl: number
-  readonly watch: Hints | undefined
-  /** The index of users' sessions, where there is one. */
+  readonly hints: Hints | undefined
+  /** The index of users' sessions, with the option `user`. */
   readonly users: UserSessions | undefined
   /** When a session ends in the store, in ms since the epoch. */
   readonly expiresOf: (session: Session) => number
-  /** The timeouts, where there are any. */
+  /** The timeouts, if any is set. */
   readonly lifetimes: Lifetimes | undefined
   /** Whether the store may renew a session while reading it. */
   readonly renewsOnRead: boolean
   readonly idProperty: string
   readonly storeProperty: string
-  /** Where the visit is kept on the request, and the accessors that lead to it. */
+  /** The key of the request under which its visit is kept, and the accessors of the session and its ID that use it. */
   readonly visitKey: symbol
   readonly sessionAccessor: PropertyDescriptor
   readonly idAccessor: PropertyDescriptor
   readonly newId: () => string
-  /** The settings of the cookie that a request may get. */
+  /** The cookie settings for a request. */
   readonly cookieFor: (req: VisitedRequest) => CookieOptions
   readonly signerOf: (req: VisitedRequest) => Signer | undefined
 }
 
-/** Makes the middleware. */
+/** Makes the session middleware; the inner function `session` is the way of one request. */
 export function createSessions(given: Given, deprecate: (message: string) => void): Sessions {
-  const settings = settle(resolveOptions(given, deprecate))
-  const { cookieFor, property, signerOf, skip, store, transport, watch } = settings
+  const settings = makeSettings(resolveOptions(given, deprecate))
+  const { cookieFor, hints, property, signerOf, skip, store, transport } = settings
   const isReady = followReadiness(store)
   offerGenerate(settings)
 
@@ -76,15 +83,15 @@ export function createSessions(given: Given, deprecate: (message: string) => voi
     if (isPromise(cookieOptions))
       return next(new OptionError('cookie option must return settings, not a promise of them'))
     if (!isBelow(cookieOptions.path ?? '/', req)) {
-      watch?.pathMissed(cookieOptions.path as string, req.url)
+      hints?.pathMissed(cookieOptions.path as string, req.url)
       return skipped('the path is not below the cookie path', next)
     }
-    watch?.pathMatched()
+    hints?.pathMatched()
     leaveHiddenClasses(req, res)
     const signer = signerOf(req)
     if (!signer && !transport) return next(new Error('secret option required for sessions'))
 
-    const visit = visitOf(settings, req, signer, cookieOptions)
+    const visit = startVisit(settings, req, signer, cookieOptions)
     const commit = new Commit(visit, res, next, signer)
     if (typeof res.writeHead === 'function') onHeaders(res, () => commit.writeCookie())
     holdEnd(res, commit)
@@ -94,29 +101,27 @@ export function createSessions(given: Given, deprecate: (message: string) => voi
   return Object.defineProperties(session as unknown as Sessions, Object.getOwnPropertyDescriptors(apiOf(settings)))
 }
 
-/** Reads the session ID that the request brings. */
-function visitOf(
+/** Reads the session ID that the request presents, and leaves the visit on the request. */
+function startVisit(
   settings: Settings,
   req: VisitedRequest,
   signer: Signer | undefined,
   cookieOptions: CookieOptions,
 ): Visit {
-  const { name, storeProperty, store, transport, watch } = settings
-  const presented = transport
-    ? carried(transport.read(req as unknown as Request))
-    : signer && readSessionId(req, name, signer)
+  const { hints, name, storeProperty, store, transport } = settings
+  const presented = transport ? carriedId(transport, req) : signer && readSessionId(req, name, signer)
   const visit = new Visit(settings, req, presented, cookieOptions)
   const other = req[SESSION_OWNER]
   if (other instanceof Visit && other.settings !== settings && other.settings.name === name && !transport) {
-    watch?.secondMiddleware(name)
+    hints?.secondMiddleware(name)
   }
-  if (presented) watch?.cookieReturned()
+  if (presented) hints?.cookieReturned()
   req[storeProperty] = store
   req[SESSION_OWNER] = visit
   return visit
 }
 
-/** Loads the session and goes on to the handler, in the caller's own turn where the store answers at once. */
+/** Loads the session and calls `next`: synchronously when the store answers synchronously. */
 function begin(visit: Visit, next: Next): void {
   const failed = (error: unknown): void => {
     debug('loading failed: %o', error)
@@ -147,7 +152,7 @@ function apiOf(settings: Settings): Omit<Sessions, keyof RequestHandler> {
     throw new TypeError('this request has no session: it has not come through this session middleware')
   }
 
-  /** A visit without a response, for a session that is known by its ID. */
+  /** A visit without a response, for a session of which only the ID is known. */
   function visitById(id: string): Visit {
     const req = { headers: {}, url: '/' } as VisitedRequest
     req[settings.storeProperty] = store
@@ -169,7 +174,7 @@ function apiOf(settings: Settings): Omit<Sessions, keyof RequestHandler> {
     },
     async load(request) {
       const req = request as VisitedRequest
-      const visit = visitOf(settings, req, settings.signerOf(req), settings.cookieFor(req))
+      const visit = startVisit(settings, req, settings.signerOf(req), settings.cookieFor(req))
       return (await visit.enter()) ? (req[property] as Session & session.SessionData) : undefined
     },
     destroy: async (id) => visitById(id).destroyById(id),
@@ -193,12 +198,13 @@ function skipped(why: string, next: Next): void {
   next()
 }
 
-function carried(id: string | null | undefined): PresentedId | undefined {
+function carriedId(transport: Transport, req: VisitedRequest): PresentedId | undefined {
+  const id = transport.read(req as unknown as Request)
   return id ? { id, oldSecret: false } : undefined
 }
 
-/** Without a secret of our own, cookie-parser's `req.secret` signs. */
-function signerOfRequest(): (req: VisitedRequest) => Signer | undefined {
+/** Without the option `secret`, cookie-parser's `req.secret` signs. */
+function signerFromRequest(): (req: VisitedRequest) => Signer | undefined {
   let last: Secret | undefined
   let signer: Signer | undefined
   return (req) => {
@@ -218,14 +224,14 @@ function followReadiness(store: session.Store): () => boolean {
   return () => ready
 }
 
-/** Gives the store its `generate`, for which each request's own middleware answers, however many share the store. */
+/** Gives the store its `generate`. Several middlewares may share a store: the one that a request came through serves it. */
 function offerGenerate(settings: Settings): void {
   const generate = (request: Request): MaybePromise<void> => {
     const req = request as unknown as VisitedRequest
     const owner = req[SESSION_OWNER]
     const visit = owner instanceof Visit ? owner : new Visit(settings, req, undefined, settings.cookieFor(req))
     const replaced = visit.replace()
-    // Who does not wait for a promise that they do not know of is not to lose the process by it.
+    // Callers of the classic `generate` expect no promise: if this one rejects, the process must not end for that.
     if (isPromise(replaced)) replaced.then(undefined, () => undefined)
     return replaced
   }
@@ -233,17 +239,17 @@ function offerGenerate(settings: Settings): void {
   ;(settings.store as GeneratingStore).generate = generate
 }
 
-function settle(options: ResolvedOptions): Settings {
+function makeSettings(options: ResolvedOptions): Settings {
   const { cookie } = options
   const given = options.store ?? new MemoryStore()
   if (process.env['NODE_ENV'] === 'production' && given instanceof MemoryStore) warnOfMemory()
   const events = new SessionEvents()
-  const watch = options.hints ? new Hints() : undefined
-  if (given instanceof MemoryStore) watch?.memoryStore()
-  const store = options.hashIds || options.encryption !== undefined ? sealed(given, options) : given
+  const hints = options.hints ? new Hints() : undefined
+  if (given instanceof MemoryStore) hints?.memoryStore()
+  const store = options.hashIds || options.encryption !== undefined ? sealedStore(given, options) : given
   const records = isRecordStore(store) ? store : undefined
   const ownSigner = options.secrets && new Signer(options.secrets)
-  if (options.renewalTimeout > 0) demandRecords(store, 'renewalTimeout')
+  if (options.renewalTimeout > 0) requireRecordStore(store, 'renewalTimeout')
   const visitKey = Symbol('sessile.visit')
   const visitIn = (req: object): Visit => (req as VisitedRequest)[visitKey] as Visit
   /** False for an object that only inherits from the request, and may have a session of its own. */
@@ -252,13 +258,13 @@ function settle(options: ResolvedOptions): Settings {
     ...options,
     store,
     events,
-    watch,
+    hints,
     access: storeAccess(store, { ...options, events }),
     lifetimes: hasLifetimes(options) ? options : undefined,
-    users: options.user && new UserSessions(demandRecords(store, 'user'), { ...options, user: options.user }),
+    users: options.user && new UserSessions(requireRecordStore(store, 'user'), { ...options, user: options.user }),
     expiresOf: (session: Session) => records?.expiresOf(session) ?? Infinity,
     serializer: records?.serializer ?? JSON,
-    ttl: records ? lifetimeIn(records) : DEFAULT_TTL,
+    ttl: records ? ttlOf(records) : DEFAULT_TTL,
     renewsOnRead: records !== undefined && !records.inProcess && !options.resave && options.touchAfter === 0,
     idProperty: options.property + 'ID',
     storeProperty: options.property + 'Store',
@@ -287,7 +293,7 @@ function settle(options: ResolvedOptions): Settings {
     },
     newId: () => uid.sync(24),
     cookieFor: typeof cookie === 'function' ? (req) => cookie(req as unknown as Request) : () => cookie,
-    signerOf: ownSigner ? () => ownSigner : signerOfRequest(),
+    signerOf: ownSigner ? () => ownSigner : signerFromRequest(),
   })
 }
 
@@ -295,18 +301,18 @@ function setOwn(object: object, name: string, value: unknown): void {
   Object.defineProperty(object, name, { value, configurable: true, enumerable: true, writable: true })
 }
 
-function sealed(store: session.Store, { hashIds, encryption }: ResolvedOptions): session.Store {
-  return new SealedStore(demandRecords(store, hashIds ? 'hashIds' : 'encryption'), { hashIds, encryption })
+function sealedStore(store: session.Store, { hashIds, encryption }: ResolvedOptions): session.Store {
+  return new SealedStore(requireRecordStore(store, hashIds ? 'hashIds' : 'encryption'), { hashIds, encryption })
 }
 
-function demandRecords(store: session.Store, option: string): RecordStore {
+function requireRecordStore(store: session.Store, option: string): RecordStore {
   if (isRecordStore(store)) return store
   throw new OptionError(
     `${option} option needs a record store, such as those of sessile; this one keeps the classic contract`,
   )
 }
 
-/** Said on every start, as express-session does, but of what is still true. */
+/** Printed whenever a middleware is made, as in express-session, but naming only what is still a limitation here. */
 function warnOfMemory(): void {
   console.warn(
     'Warning: sessions are kept in the memory of this process (MemoryStore): they are gone at a restart,\n' +

@@ -300,7 +300,7 @@ export class Visit implements SessionOwner {
       this.#notes = notesOf(session.cookie)
       this.#notesDue = false
       this.tracker.saved(session, saved, cookieSettings)
-      this.settings.watch?.stored(saved.dataText, session.id)
+      this.settings.hints?.stored(saved.dataText, session.id)
       if (from === null && events.wants('created')) events.emit('created', { id })
       if (events.wants('saved')) events.emit('saved', { id: session.id })
     })

@@ -268,7 +268,7 @@ Object.defineProperty(MemoryStore.prototype, 'ttl', {
 })
 
 /** Lifetime, in ms, of a session in this store whose cookie has no expiry. */
-export function lifetimeIn(store: RecordStore): number {
+export function ttlOf(store: RecordStore): number {
   return memories.get(store)?.ttl ?? store.ttl
 }
 
