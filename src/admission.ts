@@ -4,58 +4,58 @@ import type { SessionError } from './errors'
 import { noteVisit, openId, timeoutOf } from './lifetimes'
 import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
 import type { Settings } from './middleware'
-import { RecordAccess, type Found, type Moved, type StoreAccess, type Stored } from './store-access'
+import { RecordAccess, type ForwardingNote, type Found, type StoreAccess, type Stored } from './store-access'
 
 const debug = createDebug('express-session')
 
-/** A stored session that a request gets. */
+/** A stored session that a request may use. */
 export interface Admitted {
-  /** The ID under which it is stored by now. */
+  /** The ID that it is stored under now. */
   readonly id: string
   readonly stored: Stored
-  /** The client knows it by another ID. */
+  /** Whether it was given this ID after the client got its own. */
   readonly moved: boolean
-  /** What is noted of it, where there are timeouts. */
+  /** Its notes; left out where no timeout is set. */
   readonly notes?: SessionNotes
-  /** The notes have changed by this visit, and are to be stored. */
+  /** Whether this visit has changed the notes, so that they have to be stored. */
   readonly notesDue: boolean
 }
 
-/** How a request asks for a session. */
-export interface Asking {
-  /** When the session is to end, in ms since the epoch, for stores that renew while they read. */
+/** How a session is to be loaded. */
+export interface LoadOptions {
+  /** When the session is to end, in ms since the epoch, for stores that can renew while they read. */
   readonly renewTo: number | undefined
-  /** The application asks and not a client: an ID that the session had before will do, however long ago. */
+  /** Whether the application presents the ID, not a client: a former ID is then accepted however old it is. */
   readonly byApplication: boolean
 }
 
-/** Loads the session of an ID and looks into it: has it gone on under another ID, has it timed out? `null` for none. */
-export function admit(settings: Settings, id: string, asking: Asking): MaybePromise<Admitted | null> {
+/** Loads a session, under its new ID if it was given one. `null` if there is none, or it has timed out. */
+export function admit(settings: Settings, id: string, options: LoadOptions): MaybePromise<Admitted | null> {
   debug('loading %s', id)
-  return afterwards(load(settings, id, asking.renewTo), (stored) => {
-    if (stored) return lookInto(settings, id, stored, asking, false)
+  return afterwards(load(settings, id, options.renewTo), (stored) => {
+    if (stored) return examine(settings, id, stored, options, false)
     debug('no session %s in the store, a new one', id)
     return null
   })
 }
 
-/** Loads a session that goes on under another ID: for requests that were under way when that happened. */
+/** Follows a forwarding note: for requests that were already under way when the session was given a new ID. */
 export function follow(
   settings: Settings,
   id: string,
-  { movedTo, movedAt }: Moved,
-  asking: Asking,
+  { movedTo, movedAt }: ForwardingNote,
+  options: LoadOptions,
 ): MaybePromise<Admitted | null> {
   const { access, events, onStaleId, renewalGrace } = settings
   const newId = openId(movedTo, id)
-  if (asking.byApplication || Date.now() - movedAt <= renewalGrace) {
-    return afterwards(access().load(newId), (stored) => stored && lookInto(settings, newId, stored, asking, true))
+  if (options.byApplication || Date.now() - movedAt <= renewalGrace) {
+    return afterwards(access().load(newId), (stored) => stored && examine(settings, newId, stored, options, true))
   }
   events.emit('staleId', { id })
   return onStaleId === 'ignore' ? null : afterwards(access().destroy(newId), () => null)
 }
 
-/** Finds a session for the application, wherever it has gone on since; one that has timed out is ended, and not found. */
+/** Finds a session for the application, under its present ID; one that has timed out is destroyed, and counts as none. */
 export function find(settings: Settings, id: string): MaybePromise<Found | null> {
   const access = settings.access()
   return afterwards(access.find(id), (found) => {
@@ -72,21 +72,22 @@ function expire({ access, events }: Settings, { id, stored }: Found, reason: 'id
   return access().destroy(id, stored)
 }
 
-function lookInto(
+/** Tells a session that may be used from a forwarding note and from one that has timed out. */
+function examine(
   settings: Settings,
   id: string,
   stored: Stored,
-  asking: Asking,
+  options: LoadOptions,
   moved: boolean,
 ): MaybePromise<Admitted | null> {
   const { events, lifetimes } = settings
   const access = settings.access()
   if (access instanceof RecordAccess) {
-    const word = access.noteOfMove(stored)
-    if (word) return afterwards(access.endWord(id, word, stored), () => follow(settings, id, word, asking))
+    const note = access.forwardingNote(stored)
+    if (note) return afterwards(access.restoreNoteExpiry(id, note, stored), () => follow(settings, id, note, options))
   }
   if (events.wants('loaded')) events.emit('loaded', { id })
-  if (!lifetimes) return prolonged(access, { id, stored, moved, notesDue: false })
+  if (!lifetimes) return renewedIfEnding(access, { id, stored, moved, notesDue: false })
 
   const data = access.dataOf(id, stored)
   const notes = storedNotes(data.cookie) ?? {}
@@ -94,17 +95,18 @@ function lookInto(
   const reason = timeoutOf(notes, lifetimes, now)
   if (reason) return afterwards(expire(settings, { id, stored }, reason), () => null)
   const notesDue = noteVisit(notes, lifetimes, now)
-  return prolonged(access, { id, stored: { ...stored, data }, moved, notes, notesDue })
+  return renewedIfEnding(access, { id, stored: { ...stored, data }, moved, notes, notesDue })
 }
 
-/** A session that is about to end is renewed before the request goes on, which may take longer than that. */
-function prolonged(access: StoreAccess, admitted: Admitted): MaybePromise<Admitted> {
+/** A session that is about to end is renewed before the request continues: it might end while the request is running. */
+function renewedIfEnding(access: StoreAccess, admitted: Admitted): MaybePromise<Admitted> {
   if (!(access instanceof RecordAccess)) return admitted
-  return afterwards(access.prolong(admitted.id, admitted.stored), (stored) =>
+  return afterwards(access.renewIfEnding(admitted.id, admitted.stored), (stored) =>
     stored === admitted.stored ? admitted : { ...admitted, stored },
   )
 }
 
+/** Loads a record; one that is no session counts as none, where the option `onInvalidRecord` says so. */
 function load(settings: Settings, id: string, renewTo: number | undefined): MaybePromise<Stored | null> {
   const { access, events, onInvalidRecord } = settings
   if (onInvalidRecord === 'error') return access().load(id, renewTo)

@@ -106,8 +106,8 @@ export function standsFor(value: unknown, session: unknown): void {
   contexts.set(value, contextOf(session))
 }
 
-/** The session goes on under another ID: whoever holds it, holds it still. */
-export function goOnAs(session: Session, id: string): void {
+/** Gives a session object another ID in place: whoever holds the object keeps working with the session. */
+export function changeId(session: Session, id: string): void {
   contexts.set(session, { ...contextOf(session), id })
 }
 

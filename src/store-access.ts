@@ -8,47 +8,69 @@ import { InThisProcess } from './in-this-process'
 import { openId, sealId } from './lifetimes'
 import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
 import { isRecordStore, RecordStore, type SessionRecord, type Version, type WriteCondition } from './record-store'
-import { goOnAs, type Session } from './session'
+import { changeId, type Session } from './session'
 import { callStore, withTimeout } from './store-call'
 
 const debug = createDebug('express-session')
 
 type SessionData = session.SessionData
 
+/** How often a write is tried that other requests keep overtaking. */
+const MAX_TRIES = 100
+
+/** The longest pause between two tries, in ms. */
+const MAX_BACKOFF = 50
+
+/**
+ * How long, in ms, a forwarding note is kept at least: for requests that take long, and to notice the use of an old ID. It
+ * is not kept as long as the session lives: a session that is given new IDs all the time would leave hundreds.
+ */
+const MIN_NOTE_LIFETIME = 3_600_000
+
+/** How the JSON text of a forwarding note begins. */
+const NOTE_START = '{"cookie":{"sessile":{"movedTo":'
+
+/** A session with less than this left, in ms, may end before its request does: Node's limit for a request to arrive. */
+const LONG_REQUEST = 300_000
+
+/** How far, in ms, an end that was renewed while reading may be from the one wanted: a request's own duration. */
+const RENEWED_ENOUGH = 60_000
+
 /** What a request knows of its session in the store, so that it writes only where that still holds. */
 export interface Stored {
   /** The record, of a record store. */
   readonly record?: SessionRecord
-  /** The record parsed; left out as long as nobody needs it. */
+  /** The parsed data; with a record, parsing may wait until somebody needs it. */
   readonly data?: SessionData
-  /** When that was, in the count of what this process knows. */
+  /** The `count` of `process` when this was read or written. */
   readonly since: number
   readonly process: InThisProcess
 }
 
-/** A session that was looked for, and the ID under which it goes on. */
+/** A session that was found, and its present ID. */
 export interface Found {
   readonly id: string
   readonly stored: Stored
 }
 
-/** A session given to the store, and the data that it was given with: a merge may have changed it. */
+/** A session as it was stored, and the text of its data then, which may include what was merged. */
 export interface Saved {
   readonly stored: Stored
   readonly dataText: string
 }
 
-/** The one way to a store, whichever contract it keeps. What fails at once is thrown, all else rejects. */
+/** Access to a store of either contract. What fails synchronously is thrown, everything else rejects. */
 export interface StoreAccess {
   load(id: string, renewTo?: number): MaybePromise<Stored | null>
-  /** Loads a session for who knew it under this ID, wherever it has gone on since. */
+  /** Loads the session that has, or once had, this ID. */
   find(id: string): MaybePromise<Found | null>
   /** The data of what was loaded. */
   dataOf(id: string, stored: Stored): SessionData
   /**
    * Writes the session: `from` is what is known of it, `null` for one that the store never had, `undefined` where
-   * nothing is known. Fails with `ERR_SESSION_DESTROYED` when it was destroyed meanwhile. When it has gone on under
-   * another ID, so does this session object. `merged` is told of each state of the store that was brought into it.
+   * nothing is known. If another request has given the session a new ID, this object gets it, too. `merged` is called with
+   * each stored state that was merged into it.
+   * @throws SessionError when the session is gone, its ID is taken, or others were faster every time
    */
   save(
     session: Session,
@@ -58,7 +80,7 @@ export interface StoreAccess {
   ): MaybePromise<Saved>
   /** Renews a session that was touched. */
   touch(session: Session, stored: Stored | undefined): MaybePromise<void>
-  /** Destroys a session of which that much is known, wherever it has gone on since. */
+  /** Destroys the session that has, or once had, this ID. `from` as for `save`. */
   destroy(id: string, from?: Stored | null): MaybePromise<void>
 }
 
@@ -69,13 +91,13 @@ export interface AccessSettings {
   readonly renewalTimeout: number
   readonly renewalGrace: number
   readonly events: SessionEvents
-  /** Where the application makes the IDs, one may be another session's. */
+  /** Where the application makes the IDs, a new one may belong to another session already. */
   readonly genid?: unknown
 }
 
 /**
- * Chooses the way to a store. Records are a shortcut past the classic methods, taken only as long as nobody has
- * replaced one of those on the store or in a subclass.
+ * Chooses the contract by which a store is used. Records bypass the classic methods, so they are used only as long as
+ * nobody has replaced one of those on the store or in a subclass.
  */
 export function storeAccess(store: session.Store, settings: AccessSettings): () => StoreAccess {
   const classic = new ClassicAccess(store, settings)
@@ -93,39 +115,23 @@ function baseOf(store: RecordStore): RecordStore {
   return base as RecordStore
 }
 
-/** How often a write is tried that others keep overtaking, and how long, in ms, it waits between two tries at most. */
-const MAX_TRIES = 100
-const MAX_BACKOFF = 50
-
 /**
- * How long, in ms, word of where a session went is kept at least: for requests that take long, and to notice who uses an
- * old ID. Not as long as the session lives, or a busy one would leave hundreds.
+ * What is left under an old ID: the new ID of the session, sealed with the old one, and since when it has it, in ms since
+ * the epoch.
  */
-const WORD_LIFE = 3_600_000
-
-/** A session with less than this left, in ms, may end before its request does: the time that Node gives one to arrive. */
-const LONG_REQUEST = 300_000
-
-/** How the JSON text of a record begins that only says where its session went. */
-const MOVED = '{"cookie":{"sessile":{"movedTo":'
-
-/** Where a session went: its new ID, sealed with the old one, and when that was, in ms since the epoch. */
-export interface Moved {
+export interface ForwardingNote {
   readonly movedTo: string
   readonly movedAt: number
 }
 
-/** A rename that another request was faster with, and the state of the store that was brought into the session by then. */
-export interface Overtaken extends Moved {
+/** The forwarding note of another request that renamed first, and the last stored state that was merged before that. */
+export interface Overtaken extends ForwardingNote {
   readonly known: Stored
 }
 
-function movedIn(notes: SessionNotes | undefined): Moved | undefined {
+function forwardingNoteOf(notes: SessionNotes | undefined): ForwardingNote | undefined {
   return notes?.movedTo === undefined ? undefined : { movedTo: notes.movedTo, movedAt: notes.movedAt ?? 0 }
 }
-
-/** A record renewed while it was read ends where its request wants it to, but for the request's own time, in ms. */
-const RENEWED = 60_000
 
 export class RecordAccess implements StoreAccess {
   readonly #store: RecordStore
@@ -146,7 +152,7 @@ export class RecordAccess implements StoreAccess {
       : this.#known(id, read, since)
   }
 
-  /** A record that this process wrote is parsed when it is looked at, any other one now, while errors have a way. */
+  /** A record that this process wrote is parsed when it is looked at; any other one now, while an error can reach `next`. */
   #known(id: string, record: SessionRecord | null, since: number): Stored | null {
     if (!record) return null
     if (this.#store.inProcess && this.#store.serializer === JSON && record.text.startsWith('{"cookie":{')) {
@@ -157,8 +163,8 @@ export class RecordAccess implements StoreAccess {
 
   find(id: string): MaybePromise<Found | null> {
     return afterwards(this.load(id), (stored) => {
-      const moved = stored && this.noteOfMove(stored)
-      return moved ? this.find(openId(moved.movedTo, id)) : stored && { id, stored }
+      const note = stored && this.forwardingNote(stored)
+      return note ? this.find(openId(note.movedTo, id)) : stored && { id, stored }
     })
   }
 
@@ -174,14 +180,18 @@ export class RecordAccess implements StoreAccess {
   ): MaybePromise<Saved> {
     return afterwards(this.#write(session, dataText, from), (saved) => {
       if (saved) return saved
-      if (!from) return this.#takeOver(session, dataText)
+      if (!from) return this.#saveOverOwn(session, dataText)
       // In this process, those who met a conflict go one after the other.
       return this.#process.inTurn(session.id, () => this.#saveMerged(session, from, merged))
     })
   }
 
-  /** An ID made here is nobody else's: the application has stored the session by itself. */
-  #takeOver(session: Session, dataText: string): MaybePromise<Saved> {
+  /**
+   * A record is there under the ID of a new session. Our random IDs never collide, so it is this session, which the
+   * application has stored by itself.
+   * @throws SessionError when the ID came from the option `genid`, as it may be another session's
+   */
+  #saveOverOwn(session: Session, dataText: string): MaybePromise<Saved> {
     if (this.#settings.genid) throw idTaken(session.id)
     return this.#write(session, dataText, undefined) as MaybePromise<Saved>
   }
@@ -203,7 +213,7 @@ export class RecordAccess implements StoreAccess {
     )
   }
 
-  /** Loads what others wrote meanwhile, brings it into the session and writes again, until nobody was faster. */
+  /** Loads what others have written, merges it into the session and writes again, until nobody was faster. */
   async #saveMerged(session: Session, from: Stored, merged?: (found: Found) => void): Promise<Saved> {
     const overwrites = this.#settings.conflict === 'overwrite'
     let base = from
@@ -211,7 +221,7 @@ export class RecordAccess implements StoreAccess {
       const found = await this.find(session.id)
       if (!found) throw gone(session.id, base)
       const theirs = found.stored
-      if (found.id !== session.id) goOnAs(session, found.id)
+      if (found.id !== session.id) changeId(session, found.id)
       if (!overwrites) {
         this.merge(session, base, theirs)
         debug('merged the changes of another request')
@@ -220,16 +230,16 @@ export class RecordAccess implements StoreAccess {
       base = theirs
       merged?.(found)
       const text = serializeData(session, this.#store.serializer)
-      // Never over what was not seen, as that may be word of a new ID; in the end, whoever overwrites does.
+      // Even `overwrite` replaces only what it has seen, as the rest may be a forwarding note; except at its last try.
       const condition = overwrites && tries === MAX_TRIES ? 'present' : conditionOf(theirs)
       const saved = await this.#write(session, text, theirs, condition)
       if (saved) return saved
-      await new Promise((resolve) => setTimeout(resolve, Math.random() * Math.min(tries, MAX_BACKOFF)))
+      await pauseAfter(tries)
     }
     throw conflict(session.id)
   }
 
-  /** Brings into a session what others changed between two states of the store. */
+  /** Merges into a session what others changed between two stored states. */
   merge(session: Session, base: Stored, theirs: Stored): void {
     const { serializer } = this.#store
     const was = this.#parsedAnew(base)
@@ -241,27 +251,27 @@ export class RecordAccess implements StoreAccess {
     if (Object.keys(notes).length > 0) setNotes(session.cookie, notes)
   }
 
-  /** What was parsed before may be part of a session by now. */
+  /** Parsed anew, as the objects that were parsed before may be part of a session by now. */
   #parsedAnew(stored: Stored): SessionData {
     return this.#store.serializer.parse((stored.record as SessionRecord).text) as SessionData
   }
 
   /**
-   * Has a session go on under a new ID: it is stored there, and word is left under the old one. What others change
-   * meanwhile comes along. Of several that do this at the same time one wins, and the others learn where the session is
-   * now; `null` when it is gone.
+   * Moves a session to a new ID: it is stored there, with what others have changed in the meantime, and a forwarding note
+   * replaces it under the old one. Of several requests that do this at the same time one wins; the others get its note.
+   * `null` when the session is gone.
    */
   async rename(oldId: string, renamed: Session, from: Stored): Promise<Saved | Overtaken | null> {
     const { serializer } = this.#store
     let known = from
     let saved = await this.save(renamed, serializeData(renamed, serializer), null)
-    for (let tries = 1; !(await this.#leaveWord(oldId, renamed.id, known)); tries++) {
+    for (let tries = 1; !(await this.#leaveForwardingNote(oldId, renamed.id, known)); tries++) {
       const theirs = await this.load(oldId)
-      const moved = theirs && this.noteOfMove(theirs)
-      if (!theirs || moved || tries === MAX_TRIES) {
+      const note = theirs && this.forwardingNote(theirs)
+      if (!theirs || note || tries === MAX_TRIES) {
         await this.destroy(renamed.id, saved.stored)
-        if (theirs && !moved) throw conflict(oldId)
-        return moved ? { ...moved, known } : null
+        if (theirs && !note) throw conflict(oldId)
+        return note ? { ...note, known } : null
       }
       this.merge(renamed, known, theirs)
       saved = await this.save(renamed, serializeData(renamed, serializer), saved.stored)
@@ -271,47 +281,47 @@ export class RecordAccess implements StoreAccess {
     return saved
   }
 
-  /** False when somebody was faster. */
-  #leaveWord(id: string, newId: string, from: Stored): MaybePromise<boolean> {
+  /** False when another request was faster. */
+  #leaveForwardingNote(id: string, newId: string, from: Stored): MaybePromise<boolean> {
     const { expires: end, version } = from.record as SessionRecord
     const movedAt = Date.now()
-    const expires = Math.min(end, movedAt + this.#wordLife)
+    const expires = Math.min(end, movedAt + this.#noteLifetime)
     const text = this.#store.serializer.stringify({ cookie: { sessile: { movedTo: sealId(newId, id), movedAt } } })
     const written = this.#store.write(id, text, expires, { version })
     return afterwards(withTimeout(written, 'write', this.#settings.timeout), (newVersion) => newVersion !== null)
   }
 
-  get #wordLife(): number {
-    return Math.max(WORD_LIFE, this.#settings.renewalTimeout, this.#settings.renewalGrace)
+  get #noteLifetime(): number {
+    return Math.max(MIN_NOTE_LIFETIME, this.#settings.renewalTimeout, this.#settings.renewalGrace)
   }
 
-  /** Has word end when it was to, where reading it has just renewed it. */
-  endWord(id: string, { movedAt }: Moved, { record }: Stored): MaybePromise<void> {
+  /** Gives a forwarding note its own end again, when reading has just renewed it. */
+  restoreNoteExpiry(id: string, { movedAt }: ForwardingNote, { record }: Stored): MaybePromise<void> {
     if (!record?.renewed) return
-    const renewed = this.#store.renew(id, movedAt + this.#wordLife)
+    const renewed = this.#store.renew(id, movedAt + this.#noteLifetime)
     return afterwards(withTimeout(renewed, 'renew', this.#settings.timeout), () => undefined)
   }
 
-  /** The word that a rename left. */
-  noteOfMove(stored: Stored): Moved | undefined {
-    if (!stored.data && !stored.record?.text.startsWith(MOVED)) return undefined
+  /** The forwarding note that a record is, if it is one. */
+  forwardingNote(stored: Stored): ForwardingNote | undefined {
+    if (!stored.data && !stored.record?.text.startsWith(NOTE_START)) return undefined
     const data = stored.data ?? this.#parsedAnew(stored)
-    return movedIn(storedNotes(data.cookie))
+    return forwardingNoteOf(storedNotes(data.cookie))
   }
 
-  /** The same for a record that may be none of a session, and whose text a store of JSON may have laid out anew. */
-  #noteOfMoveIn(record: SessionRecord): Moved | undefined {
+  /** The same for a record that may not be a session, and whose JSON a store may have formatted differently. */
+  #forwardingNoteIn(record: SessionRecord): ForwardingNote | undefined {
     const { serializer } = this.#store
     if (serializer === JSON && !record.text.includes('"movedTo"')) return undefined
     try {
-      return movedIn(storedNotes((serializer.parse(record.text) as SessionData).cookie))
+      return forwardingNoteOf(storedNotes((serializer.parse(record.text) as SessionData).cookie))
     } catch {
       return undefined
     }
   }
 
   /**
-   * Loads the newest state, has it changed, and writes it if nobody was faster, else begins again.
+   * Loads the newest state, lets `change` make a session of it, and writes that if nobody was faster, else begins again.
    * @throws SessionError when the session is gone or others were faster every time
    */
   update<S extends Session>(
@@ -325,14 +335,17 @@ export class RecordAccess implements StoreAccess {
         const session = await change(found.id, this.dataOf(found.id, found.stored))
         const saved = await this.#write(session, serializeData(session, this.#store.serializer), found.stored)
         if (saved) return { saved, session }
-        await new Promise((resolve) => setTimeout(resolve, Math.random() * Math.min(tries, MAX_BACKOFF)))
+        await pauseAfter(tries)
       }
       throw conflict(id)
     })
   }
 
-  /** Renews a session with a tenth of its life left, or less. What fails is tried again, and told, at the end. */
-  prolong(id: string, stored: Stored): MaybePromise<Stored> {
+  /**
+   * Renews a session that has a tenth of its lifetime left, or less. A failure is ignored here: the end of the response
+   * renews again, and reports it.
+   */
+  renewIfEnding(id: string, stored: Stored): MaybePromise<Stored> {
     const record = stored.record as SessionRecord
     const now = Date.now()
     const left = record.expires - now
@@ -358,11 +371,11 @@ export class RecordAccess implements StoreAccess {
     return this.renew(session.id, this.#store.expiresOf(session), stored?.record)
   }
 
-  /** Moves the end of a record, unless that was done while reading it, or so lately that it can wait. */
+  /** Moves the end of a record, unless reading has done so, or less than `touchAfter` ms have passed since the last time. */
   renew(id: string, expires: number, record: SessionRecord | undefined): MaybePromise<void> {
     const { touchAfter, timeout } = this.#settings
     const later = record ? expires - record.expires : Infinity
-    if (record?.renewed ? Math.abs(later) < RENEWED : later >= 0 && later < touchAfter) return
+    if (record?.renewed ? Math.abs(later) < RENEWED_ENOUGH : later >= 0 && later < touchAfter) return
     const renewed = this.#store.renew(id, expires)
     if (isPromise(renewed)) return afterwards(withTimeout(renewed, 'renew', timeout), () => undefined)
   }
@@ -375,15 +388,15 @@ export class RecordAccess implements StoreAccess {
     )
   }
 
-  /** Removes what it knows and nothing else: what is left instead may be the word that the session has gone on. */
+  /** Removes only the version it knows: what replaced it may be a forwarding note, whose session has to be destroyed. */
   #destroyRecord(id: string, record: SessionRecord, tries = 1): MaybePromise<void> {
     return afterwards(this.#remove(id, record.version), (removed) => {
       if (!removed) {
         if (tries === MAX_TRIES) return afterwards(this.#remove(id), () => undefined)
         return afterwards(this.#read(id), (now) => (now ? this.#destroyRecord(id, now, tries + 1) : undefined))
       }
-      const moved = this.#noteOfMoveIn(record)
-      return moved ? this.destroy(openId(moved.movedTo, id)) : undefined
+      const note = this.#forwardingNoteIn(record)
+      return note ? this.destroy(openId(note.movedTo, id)) : undefined
     })
   }
 
@@ -394,6 +407,11 @@ export class RecordAccess implements StoreAccess {
   #remove(id: string, version?: Version): MaybePromise<boolean> {
     return withTimeout(this.#store.remove(id, version), 'remove', this.#settings.timeout)
   }
+}
+
+/** Pauses for a random time, so that those who collided do not do so again. */
+function pauseAfter(tries: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, Math.random() * Math.min(tries, MAX_BACKOFF)))
 }
 
 function conditionOf(from: Stored | null | undefined): WriteCondition {
@@ -454,7 +472,7 @@ class ClassicAccess implements StoreAccess {
 
   destroy(id: string): MaybePromise<void> {
     this.#process.destroyed(id)
-    // Once more when it is done, for those who have loaded it meanwhile.
+    // Noted once more when it is done, for requests that have loaded the session in the meantime.
     const done = this.#process.inTurn(id, () => this.#call('destroy', [id]))
     return afterwards(done, () => this.#process.destroyed(id))
   }
@@ -464,6 +482,7 @@ class ClassicAccess implements StoreAccess {
   }
 }
 
+/** @throws SessionError when what the store has is not a session */
 function checked(id: string, data: unknown): SessionData {
   const cookie = typeof data === 'object' && data !== null ? (data as { cookie?: unknown }).cookie : undefined
   if (typeof cookie === 'object' && cookie !== null) return data as SessionData
@@ -483,7 +502,7 @@ export function destroyed(id: string): SessionError {
   )
 }
 
-/** The error of a save of a session that is there no more, of which this was known. */
+/** The error of a save that finds the session gone: expired, by what was known of it, or destroyed. */
 function gone(id: string, { record }: Stored): SessionError {
   if (!record || record.expires > Date.now()) return destroyed(id)
   return new SessionError(

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Request } from 'express'
 import createDebug = require('debug')
 import type session = require('./index')
-import { admit, find, follow, type Admitted, type Asking } from './admission'
+import { admit, find, follow, type Admitted, type LoadOptions } from './admission'
 import { ChangeTracker } from './change-tracker'
 import { dataOf, maxAgeIn, serializeData } from './changes'
 import { Cookie, notesOf, restoreCookie, setNotes, settingsOf, type SessionNotes } from './cookie'
@@ -16,7 +16,7 @@ import type { Settings } from './middleware'
 import type { CookieOptions } from './options'
 import { isSecure } from './request'
 import {
-  goOnAs,
+  changeId,
   missing,
   SESSION_OWNER,
   Session,
@@ -29,8 +29,8 @@ import { isReplaced, type GeneratingStore } from './store'
 import {
   destroyed,
   RecordAccess,
+  type ForwardingNote,
   type Found,
-  type Moved,
   type Overtaken,
   type Saved,
   type StoreAccess,
@@ -97,12 +97,12 @@ export class Visit implements SessionOwner {
   /** Loads the session of the ID presented, or generates one. */
   begin(): MaybePromise<void> {
     const { presented } = this
-    if (presented) return this.#enter(admit(this.settings, presented.id, this.#asking))
+    if (presented) return this.#enter(admit(this.settings, presented.id, this.#loadOptions))
     debug('no session ID, a new session')
     return this.#beginNew()
   }
 
-  get #asking(): Asking {
+  get #loadOptions(): LoadOptions {
     const { cookieOptions, presented, settings } = this
     return {
       renewTo: settings.renewsOnRead ? Date.now() + (cookieOptions.maxAge ?? settings.ttl) : undefined,
@@ -125,7 +125,7 @@ export class Visit implements SessionOwner {
       this.#begun = true
       this.#offerSession()
       if (!this.#hasResponse || !lifetimes || !notes || !isRenewalDue(notes, lifetimes, Date.now())) return
-      return this.#rename().then((word) => word && this.#enter(follow(this.settings, id, word, this.#asking)))
+      return this.#rename().then((note) => note && this.#enter(follow(this.settings, id, note, this.#loadOptions)))
     })
   }
 
@@ -406,7 +406,7 @@ export class Visit implements SessionOwner {
   }
 
   /** Answers where the session went when another request was faster; this one's changes are still to be saved there. */
-  async #rename(): Promise<Moved | undefined> {
+  async #rename(): Promise<ForwardingNote | undefined> {
     const { events, idProperty, property, users } = this.settings
     const access = this.#access
     const session = this.req[property] as LiveSession
@@ -423,7 +423,7 @@ export class Visit implements SessionOwner {
       const saved = await (users ? users.storing(renewed, this.req, isLogin, rename, oldId) : rename())
       if (!saved) return void (await this.#beginNew())
       if ('known' in saved) {
-        goOnAs(renewed, oldId)
+        changeId(renewed, oldId)
         this.req[property] = renewed
         this.tracker.found(oldId, saved.known)
         return saved
@@ -437,7 +437,7 @@ export class Visit implements SessionOwner {
     this.req[idProperty] = id
     this.req[property] = renewed
     if (from && !(access instanceof RecordAccess)) {
-      // The classic contract has no way to leave word.
+      // In the classic contract there are no conditional writes, and so no forwarding note.
       await this.save(renewed)
       if (from.process.wasDestroyed(oldId, from.since)) {
         await access.destroy(id)
@@ -476,7 +476,7 @@ export class Visit implements SessionOwner {
     access.merge(session, from, saved.stored)
     this.#notes = notesOf(session.cookie)
     if (changed.id !== id) {
-      goOnAs(session, changed.id)
+      changeId(session, changed.id)
       this.#goneOn(session)
     }
     this.tracker.saved(session, saved)
@@ -617,7 +617,7 @@ export class Visit implements SessionOwner {
     return afterwards(access.find(session.id), (found) => {
       if (!found || found.id === session.id) return
       access.merge(session, from, found.stored)
-      goOnAs(session, found.id)
+      changeId(session, found.id)
       this.#goneOn(session)
       this.tracker.movedTo(session, found.stored, isChanged)
     })
