@@ -14,8 +14,8 @@ import { UNSEEN, type Visit } from './visit'
 
 const debug = createDebug('express-session')
 
-/** Of an object that the application has put in place of the cookie, nothing is sent, as in express-session. */
-function dataOf(cookie: Cookie): Partial<Cookie['data']> {
+/** What is sent of a cookie: nothing of a plain object that the application has put in its place, as in express-session. */
+function settingsToSend(cookie: Cookie): Partial<Cookie['data']> {
   return (cookie as Partial<Cookie>).data ?? {}
 }
 
@@ -52,24 +52,24 @@ export class Commit implements EndOfResponse {
     }
     try {
       if (!session) return this.#sendRemoval()
-      // A late cookie would take the place of that of a login, which other requests of the browser have brought.
+      // A late cookie would replace the one of a new login, which another response may have set by now.
       if (visit.tracker.isDestroyed) return
-      // Headers that go before the commit cannot wait for what it may find; a cookie for the old ID would do harm.
-      if (!this.#decision && visit.mayHaveGoneOn) return
-      // A commit that was waited for may have found that the session goes on under another ID.
+      // These headers leave before the commit, which may find a new ID: a cookie with the old one would do harm.
+      if (!this.#decision && visit.mayHaveNewId) return
+      // The commit may have found that the session has a new ID: then its decision is out of date.
       const decision = (!visit.hasMoved && this.#decision) || this.#decide(session as LiveSession)
       if (!decision.setCookie) return
       this.#cookieDue = true
       debug('cookie: %s', decision.reason)
       this.#sendId(session as LiveSession)
     } catch (error) {
-      // What cannot be stored now is not tried again at the end, and told twice.
+      // The commit would fail in the same way, and the error be reported twice.
       if ((error as SessionError).code === 'ERR_SESSION_SERIALIZE') this.#over = true
       this.report(error)
     }
   }
 
-  /** A cookie is removed by one with the same name, path and domain that has ended: RFC 6265bis, section 5.7. */
+  /** A cookie is removed by an expired one with the same name, path and domain: RFC 6265bis, section 5.7. */
   #sendRemoval(): void {
     const { clearCookie, name, transport } = this.#visit.settings
     const cookie = clearCookie && !transport ? this.#visit.removedCookie : undefined
@@ -90,7 +90,7 @@ export class Commit implements EndOfResponse {
     if (!presented) settings.hints?.cookieGiven()
     if (settings.noStore) res.setHeader('Cache-Control', 'no-store')
     const encoded = presented?.id === id && presented.encoded ? presented.encoded : (this.#signer as Signer).sign(id)
-    writeSessionCookie(res, settings.name, encoded, dataOf(session.cookie))
+    writeSessionCookie(res, settings.name, encoded, settingsToSend(session.cookie))
   }
 
   #decide(session: LiveSession | null | undefined, text?: string): Decision {
@@ -111,7 +111,7 @@ export class Commit implements EndOfResponse {
     const { saving } = this.#visit
     const { headersSent } = this.#res
     if (!saving) return this.#commitNow(headersSent)
-    // Before it waits: what cannot be stored is to be found while another answer is possible.
+    // Tried before waiting: if the session cannot be serialised, a different answer is still possible.
     const session = this.#visit.peek()
     if (session && session !== UNSEEN) serializeData(session, this.#visit.settings.serializer)
     const now = (): MaybePromise<void> => this.#commitNow(headersSent)
@@ -132,17 +132,17 @@ export class Commit implements EndOfResponse {
       }
       session = visit.look()
     }
-    // As in express-session, `false` and the like are no session, and no word that it is to be destroyed.
+    // As in express-session, other falsy values are no session, but do not mean that it was unset.
     if (!session && session !== null && session !== undefined) return
     const live = session as LiveSession
     const text = session ? serializeData(live, visit.settings.serializer) : ''
-    if (!session || !visit.mayHaveGoneOn) return this.#conclude(live, text, headersGone)
-    // What is saved finds by itself where the session went.
+    if (!session || !visit.mayHaveNewId) return this.#conclude(live, text, headersGone)
+    // A save follows the session to its new ID by itself.
     if (this.#decide(live, text).action === 'save') return this.#conclude(live, text, headersGone)
     return headersGone ? undefined : this.#catchUp(live)
   }
 
-  /** The session is to be renewed, and its cookie perhaps: where it has gone on. No answer fails for that. */
+  /** A session that may have a new ID is renewed there, and its cookie has to name it. No answer fails for that. */
   #catchUp(session: LiveSession): MaybePromise<void> {
     const { settings } = this.#visit
     const conclude = (): MaybePromise<void> =>
@@ -185,7 +185,7 @@ export class Commit implements EndOfResponse {
     }
   }
 
-  /** A new session whose cookie did not go out with the headers would be stored for nobody. */
+  /** A new session whose cookie did not leave with the headers could never be found again. */
   #isUnreachable(session: LiveSession): boolean {
     const { presented, req } = this.#visit
     if (this.#cookieDue || presented?.id === session.id || this.#visit.hasMoved) return false
@@ -215,8 +215,8 @@ export class Commit implements EndOfResponse {
   }
 
   /**
-   * No answer fails for this, and none waits for a record store. A classic one may touch by a read and a write, between
-   * which the client's next request, or a logout at another process, must not come.
+   * No answer fails because of a renewal, and with a record store none waits for it. A classic store may touch by a read
+   * and a write, so its answer waits: the client's next request, or a logout, must not come in between.
    */
   #renew(work: () => MaybePromise<void>): MaybePromise<void> {
     try {
@@ -229,7 +229,7 @@ export class Commit implements EndOfResponse {
     }
   }
 
-  /** Some stores put something of their own on the session that they are handed: what it is after that, counts. */
+  /** Compares with the session as it is after the store had it: some stores add something of their own to it. */
   #watchForLateChanges(session?: LiveSession): void {
     const { req, settings } = this.#visit
     const { hints, serializer } = settings
@@ -238,7 +238,7 @@ export class Commit implements EndOfResponse {
     this.#res.once?.('finish', () => hints.ended(() => this.#isChanged(session, text), req.url))
   }
 
-  /** Whether a session differs from what it was at the end; without one, from what it was when it was first looked at. */
+  /** Whether the session has changed since the end of the response; `session` is undefined if it was not made by then. */
   #isChanged(session: LiveSession | undefined, text: string | undefined): boolean {
     const visit = this.#visit
     try {
@@ -254,11 +254,11 @@ export class Commit implements EndOfResponse {
     }
   }
 
-  // What fails.
+  // Failures.
 
   get holdsHeaders(): boolean {
     const visit = this.#visit
-    return visit.settings.onSaveError === 'error' || visit.mayBeRefused || visit.mayHaveGoneOn
+    return visit.settings.onSaveError === 'error' || visit.mayBeRefused || visit.mayHaveNewId
   }
 
   onFailure(error: unknown): 'respond' | 'error' | 'disconnect' {
@@ -267,7 +267,7 @@ export class Commit implements EndOfResponse {
     return isRefusal ? 'error' : this.#visit.settings.onSaveError
   }
 
-  /** The response begins anew with the application's error handler, and without a session. */
+  /** The application's error handler makes a new response, which has no session. */
   fail(error: unknown): void {
     const { req, settings } = this.#visit
     this.#failed = true
@@ -275,7 +275,7 @@ export class Commit implements EndOfResponse {
     this.#next(error)
   }
 
-  /** What fails beside an answer is told after it: to who listens for it, else to the application's error handler. */
+  /** Reports an error once the response is over: to the listeners of `storeError`, else to the error handler. */
   report(error: unknown): void {
     const res: ServerResponse & { stream?: { destroyed: boolean } } = this.#res
     const tell = (): void => {
@@ -302,7 +302,7 @@ export class Commit implements EndOfResponse {
       this.#next(error)
     } catch (thrown) {
       if ((thrown as NodeJS.ErrnoException).code !== 'ERR_HTTP_HEADERS_SENT') throw thrown
-      // Whoever was told has tried to answer once more.
+      // The error handler has tried to answer a second time.
       emit()
     }
   }

@@ -165,7 +165,7 @@ function apiOf(settings: Settings): Omit<Sessions, keyof RequestHandler> {
     events,
     async update(target, change) {
       const visit = typeof target === 'string' ? visitById(target) : visitBehind(target)
-      if (typeof target === 'string' && !(await visit.enter())) throw missing()
+      if (typeof target === 'string' && !(await visit.loadExisting())) throw missing()
       await visit.update(change)
     },
     async get(id) {
@@ -175,7 +175,7 @@ function apiOf(settings: Settings): Omit<Sessions, keyof RequestHandler> {
     async load(request) {
       const req = request as VisitedRequest
       const visit = startVisit(settings, req, settings.signerOf(req), settings.cookieFor(req))
-      return (await visit.enter()) ? (req[property] as Session & session.SessionData) : undefined
+      return (await visit.loadExisting()) ? (req[property] as Session & session.SessionData) : undefined
     },
     destroy: async (id) => visitById(id).destroyById(id),
     renew: (req) => visitBehind(req).renew(),
@@ -230,10 +230,10 @@ function offerGenerate(settings: Settings): void {
     const req = request as unknown as VisitedRequest
     const owner = req[SESSION_OWNER]
     const visit = owner instanceof Visit ? owner : new Visit(settings, req, undefined, settings.cookieFor(req))
-    const replaced = visit.replace()
+    const generated = visit.generate()
     // Callers of the classic `generate` expect no promise: if this one rejects, the process must not end for that.
-    if (isPromise(replaced)) replaced.then(undefined, () => undefined)
-    return replaced
+    if (isPromise(generated)) generated.then(undefined, () => undefined)
+    return generated
   }
   ownGenerates.add(generate)
   ;(settings.store as GeneratingStore).generate = generate

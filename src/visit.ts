@@ -44,7 +44,7 @@ const debug = createDebug('express-session')
 /** The request as the middleware leaves it: the session, its ID and its store under the names of the options. */
 export type VisitedRequest = IncomingMessage & SessionRequest & { [key: PropertyKey]: unknown }
 
-/** Stands for a session that nobody has looked at. */
+/** What `peek` returns in place of a session that nobody has looked at yet. */
 export const UNSEEN = Symbol('unseen')
 
 /** The `generate` methods that middlewares have given to stores. */
@@ -53,29 +53,34 @@ export const ownGenerates = new WeakSet<object>()
 /** One request's dealings with its session: where it comes from, and what is done with it. */
 export class Visit implements SessionOwner {
   readonly tracker: ChangeTracker
-  /** What `req.session` is, once it was looked at, generated or assigned. */
+  /** What `req.session` and `req.sessionID` are, once they were looked at, generated or assigned. */
   #session: unknown
-  /** What looking at `req.session` makes the session of. */
+  #id: unknown
+  /** What the session is still to be made of, when somebody looks at it. */
   #pending: 'nothing' | 'stored' | 'new' = 'nothing'
   #peeking = false
 
+  /** The save that is under way. */
   #saving: PromiseLike<unknown> | undefined
-  /** The renewal or update that came last. */
-  #turn: Promise<void> | undefined
-  /** The application's function is called by `update` right now. */
+  /** The latest renewal or update, for which the next one waits. */
+  #lastTurn: Promise<void> | undefined
+  /** Whether the function that the application gave to `update` is being called right now. */
   #changing = false
 
-  /** The client has to learn that its session goes on under another ID. */
+  /** Whether the session has an ID that the client has to be told. */
   #moved = false
   #notes: SessionNotes | undefined
+  /** Whether the visit itself has changed the notes, and they are not stored yet. */
   #notesDue = false
-  #noted = false
-  #userNoted = false
+  /** Whether the application has changed the notes, as by a flash message. */
+  #notesChanged = false
+  /** Whether a save of this request gives the session to another user than before. */
+  #userChanged = false
   #destroyed = false
-  /** The sessions that this request has destroyed. */
-  #ended: WeakSet<Session> | undefined
-  #removed: Cookie | undefined
-  /** Without one no new session is made and no new ID given: no cookie could be set for it. */
+  /** The session objects that this request has destroyed: they are not stored any more. */
+  #destroyedSessions: WeakSet<Session> | undefined
+  #destroyedCookie: Cookie | undefined
+  /** Without a response no cookie can be set: the visit then makes no new session and gives no new ID. */
   #hasResponse = true
   #begun = false
 
@@ -97,7 +102,7 @@ export class Visit implements SessionOwner {
   /** Loads the session of the ID presented, or generates one. */
   begin(): MaybePromise<void> {
     const { presented } = this
-    if (presented) return this.#enter(admit(this.settings, presented.id, this.#loadOptions))
+    if (presented) return this.#putOnRequest(admit(this.settings, presented.id, this.#loadOptions))
     debug('no session ID, a new session')
     return this.#beginNew()
   }
@@ -110,8 +115,8 @@ export class Visit implements SessionOwner {
     }
   }
 
-  /** Puts the session admitted on the request, under a new ID if one is due, else a new session. */
-  #enter(admitted: MaybePromise<Admitted | null>): MaybePromise<void> {
+  /** Puts the admitted session on the request, and gives it a new ID if one is due; without one, a new session. */
+  #putOnRequest(admitted: MaybePromise<Admitted | null>): MaybePromise<void> {
     return afterwards(admitted, (session) => {
       if (!session) return this.#beginNew()
       const { id, moved, notes, notesDue, stored } = session
@@ -125,11 +130,13 @@ export class Visit implements SessionOwner {
       this.#begun = true
       this.#offerSession()
       if (!this.#hasResponse || !lifetimes || !notes || !isRenewalDue(notes, lifetimes, Date.now())) return
-      return this.#rename().then((note) => note && this.#enter(follow(this.settings, id, note, this.#loadOptions)))
+      return this.#rename().then(
+        (note) => note && this.#putOnRequest(follow(this.settings, id, note, this.#loadOptions)),
+      )
     })
   }
 
-  /** An ID is made when somebody asks for it; one from the application's `genid` at once, as that may look at the request. */
+  /** Our own IDs are made when somebody asks for them; the option `genid` is called now, as it may look at the request. */
   #beginNew(): MaybePromise<void> {
     this.tracker.stored = null
     if (!this.#hasResponse) return
@@ -143,7 +150,7 @@ export class Visit implements SessionOwner {
     Object.defineProperty(this.req, this.settings.idProperty, this.settings.idAccessor)
   }
 
-  /** `req.session` becomes the session when it is looked at: to parse a session that nobody wants is most of the work. */
+  /** `req.session` is made when it is first looked at: parsing is most of the work, and not every handler needs it. */
   #offerSession(): void {
     const { req, settings } = this
     req[settings.visitKey] = this
@@ -155,7 +162,7 @@ export class Visit implements SessionOwner {
     return this.#peeking ? UNSEEN : this.look()
   }
 
-  /** What stands for the session that was there, as a proxy of it does, is that session. */
+  /** A proxy of the session, or an object that inherits from it, may be assigned: it gets the session's methods. */
   set session(value: unknown) {
     if (this.#pending !== 'nothing') this.look()
     standsFor(value, this.#session)
@@ -172,9 +179,7 @@ export class Visit implements SessionOwner {
     this.#id = value
   }
 
-  #id: unknown
-
-  /** Makes the session that nobody has looked at yet. */
+  /** Makes the session, which nobody has looked at yet. */
   look(): LiveSession {
     const pending = this.#pending
     const tracker = this.tracker
@@ -200,8 +205,8 @@ export class Visit implements SessionOwner {
     })
   }
 
-  /** Puts a new session with a new ID on the request. */
-  generate(): MaybePromise<LiveSession> {
+  /** What `store.generate(req)` does: puts a new session with a new ID on the request. */
+  generate(): MaybePromise<void> {
     const { req, settings } = this
     return afterwards(this.#newId(), (id) => {
       if (this.#pending !== 'nothing') this.look()
@@ -210,23 +215,17 @@ export class Visit implements SessionOwner {
       const created = this.#newSession(id)
       req[settings.idProperty] = id
       req[settings.property] = created
-      return created
     })
   }
 
-  /** An application may have put something in front of the store's `generate`. */
+  /** Whether the application has replaced the store's `generate`. */
   get #hasOtherGenerate(): boolean {
     return !ownGenerates.has((this.settings.store as GeneratingStore).generate)
   }
 
   #makeNew(): MaybePromise<void> {
     const store = this.settings.store as GeneratingStore
-    return this.#hasOtherGenerate ? store.generate(this.req as unknown as Request) : this.replace()
-  }
-
-  /** What `store.generate(req)` does: a new session in place of the one there is. */
-  replace(): MaybePromise<void> {
-    return afterwards(this.generate(), () => undefined)
+    return this.#hasOtherGenerate ? store.generate(this.req as unknown as Request) : this.generate()
   }
 
   #newSession(id: string): LiveSession {
@@ -243,7 +242,7 @@ export class Visit implements SessionOwner {
     return created
   }
 
-  /** Makes the session of what the store holds, and keeps in mind what it was. */
+  /** Makes the session of what the store has, and remembers that for the comparison at the end. */
   #restore(id: string, stored: Stored): LiveSession {
     const { serializer, store } = this.settings
     const { record } = stored
@@ -260,17 +259,12 @@ export class Visit implements SessionOwner {
     return restored
   }
 
-  /** Loads the session presented without ever making a new one; false when there is none. */
-  async enter(): Promise<boolean> {
+  /** Loads the session presented, for a request without a response. False when there is none; no new one is made. */
+  async loadExisting(): Promise<boolean> {
     if (!this.presented) return false
     this.#hasResponse = false
     await this.begin()
     return this.tracker.stored !== null
-  }
-
-  destroyById(id: string): MaybePromise<void> {
-    this.#destroyed = true
-    return this.#destroy(id, this.#notes?.user)
   }
 
   // The session's methods.
@@ -279,21 +273,21 @@ export class Visit implements SessionOwner {
     return this.write(session, serializeData(session, this.settings.serializer))
   }
 
-  /** Stores a session whose data has this text. */
+  /** Stores a session; `text` is that of its data. */
   write(session: LiveSession, text: string): MaybePromise<void> {
     const { events, users } = this.settings
     const { id } = session
-    if (this.#ended?.has(session)) throw destroyed(id)
+    if (this.#destroyedSessions?.has(session)) throw destroyed(id)
     debug('saving %s', id)
     this.#attachNotes(session)
     const cookieSettings = settingsOf(session.cookie)
     const from = this.tracker.storedOf(session)
     const merged = (found: Found): void => {
       this.tracker.found(found.id, found.stored)
-      if (found.id !== this.req[this.settings.idProperty]) this.#goneOn(session)
+      if (found.id !== this.req[this.settings.idProperty]) this.#followNewId(session)
     }
     const save = (): MaybePromise<Saved> => this.#access.save(session, text, from, merged)
-    if (users?.isChanging(session)) this.#userNoted = true
+    if (users?.isChanging(session)) this.#userChanged = true
     const isLogin = !this.tracker.isStoredAs(session, text)
     const saving = users ? users.storing(session, this.req, isLogin, save) : save()
     const saved = afterwards(saving, (saved: Saved) => {
@@ -314,8 +308,8 @@ export class Visit implements SessionOwner {
     return saved
   }
 
-  /** Another request has given the session a new ID, which the client has to learn from this one, too. */
-  #goneOn(session: LiveSession): void {
+  /** Another request has given the session a new ID: this request's client has to be told as well. */
+  #followNewId(session: LiveSession): void {
     const { idProperty, property } = this.settings
     debug('the session goes on as %s', session.id)
     if (this.req[property] !== session) return
@@ -323,7 +317,7 @@ export class Visit implements SessionOwner {
     this.req[idProperty] = session.id
   }
 
-  /** The notes go with whatever cookie the session has by now. */
+  /** Attaches the notes to the session's cookie, which the application may have replaced. */
   #attachNotes(session: LiveSession): void {
     if (this.#notes) setNotes(session.cookie, this.#notes)
     else this.#notes = notesOf(session.cookie)
@@ -338,15 +332,21 @@ export class Visit implements SessionOwner {
       const restored = this.#restore(found.id, found.stored)
       this.#notes = notesOf(restored.cookie)
       req[settings.property] = restored
-      if (found.id !== session.id) this.#goneOn(restored)
+      if (found.id !== session.id) this.#followNewId(restored)
     })
   }
 
   destroy(session: Session): MaybePromise<void> {
     this.#destroyed = true
-    this.#removed = session.cookie
+    this.#destroyedCookie = session.cookie
     delete this.req[this.settings.property]
-    return this.#end(session)
+    return this.#destroyOnceSaved(session)
+  }
+
+  /** Destroys a session that may not have been loaded. */
+  destroyById(id: string): MaybePromise<void> {
+    this.#destroyed = true
+    return this.#destroyStored(id, this.#notes?.user)
   }
 
   regenerate(session: Session): MaybePromise<void> {
@@ -355,7 +355,7 @@ export class Visit implements SessionOwner {
   }
 
   startAnew(session: Session): MaybePromise<void> {
-    const destroyed = this.#end(session)
+    const destroyed = this.#destroyOnceSaved(session)
     if (!isPromise(destroyed)) return this.#makeNew()
     return destroyed.then(
       () => this.#makeNew(),
@@ -366,14 +366,14 @@ export class Visit implements SessionOwner {
     )
   }
 
-  /** Destroys a session, when a save of it that is under way has ended; whoever still has it, stores it no more. */
-  #end(session: Session): MaybePromise<void> {
-    ;(this.#ended ??= new WeakSet()).add(session)
-    const destroy = (): MaybePromise<void> => this.#destroy(session.id, notesOf(session.cookie)?.user)
+  /** Destroys a session once the save that is under way has ended. Its object cannot be saved any more. */
+  #destroyOnceSaved(session: Session): MaybePromise<void> {
+    ;(this.#destroyedSessions ??= new WeakSet()).add(session)
+    const destroy = (): MaybePromise<void> => this.#destroyStored(session.id, notesOf(session.cookie)?.user)
     return this.#saving ? this.#saving.then(destroy, destroy) : destroy()
   }
 
-  #destroy(id: string, user: string | undefined): MaybePromise<void> {
+  #destroyStored(id: string, user: string | undefined): MaybePromise<void> {
     const { events, users } = this.settings
     return afterwards(this.#access.destroy(id, id === this.tracker.id ? this.tracker.stored : undefined), () => {
       if (events.wants('destroyed')) events.emit('destroyed', { id })
@@ -382,17 +382,17 @@ export class Visit implements SessionOwner {
   }
 
   /**
-   * Has the session go on under a new ID. The old one leads to it for a while, so that requests under way still find
-   * it; of several that renew at the same time one wins, and the others follow it.
+   * Gives the session a new ID. The old one leads to it for a while, so that requests under way still find it. Of several
+   * requests that do this at the same time one wins, and the others follow it.
    */
   renew(): Promise<void> {
     return this.#inTurn(async () => {
-      this.#present()
-      if (await this.#rename()) await this.save(this.#present())
+      this.#requireSession()
+      if (await this.#rename()) await this.save(this.#requireSession())
     })
   }
 
-  /** Each begins with what the one before has left, or it would take that back. */
+  /** Runs one renewal or update after the other: at the same time, one would undo what the other has stored. */
   async #inTurn(work: () => Promise<void>): Promise<void> {
     if (this.#changing) {
       throw new TypeError(
@@ -400,12 +400,12 @@ export class Visit implements SessionOwner {
           'here would wait for itself. Call update, renew or flash before sessions.update, or after it',
       )
     }
-    const turn = this.#turn ? endOf(this.#turn).then(work) : work()
-    this.#turn = turn
+    const turn = this.#lastTurn ? endOf(this.#lastTurn).then(work) : work()
+    this.#lastTurn = turn
     return turn
   }
 
-  /** Answers where the session went when another request was faster; this one's changes are still to be saved there. */
+  /** Returns the forwarding note of another request that was faster; this one's changes are then still to be saved. */
   async #rename(): Promise<ForwardingNote | undefined> {
     const { events, idProperty, property, users } = this.settings
     const access = this.#access
@@ -450,8 +450,8 @@ export class Visit implements SessionOwner {
   }
 
   /**
-   * Loads the newest state of the session, has it changed, and stores it if nobody was faster; else begins again. The
-   * request's own session then has what others wrote; its changes that were not saved stay as they are.
+   * Loads the newest state of the session, lets the application change it, and stores it if nobody was faster; else begins
+   * again. The result is merged into the request's own session, whose unsaved changes stay.
    */
   update(change: (session: LiveSession) => unknown): Promise<void> {
     return this.#inTurn(() => this.#update(change))
@@ -461,11 +461,11 @@ export class Visit implements SessionOwner {
     await this.#waitForSave()
     const { property } = this.settings
     const access = this.#access
-    const session = this.#present()
+    const session = this.#requireSession()
     const { id } = session
     const from = this.tracker.storedOf(session)
     if (!from || !(access instanceof RecordAccess)) {
-      // What was changed here and is not stored yet counts for more than what others may have stored meanwhile.
+      // Without merging, a reload would lose the changes of this request, so it is done only if there are none.
       if (from && this.tracker.isStoredAs(session, serializeData(session, this.settings.serializer)))
         await this.reload(session)
       await this.#apply(change, this.req[property] as LiveSession)
@@ -477,12 +477,12 @@ export class Visit implements SessionOwner {
     this.#notes = notesOf(session.cookie)
     if (changed.id !== id) {
       changeId(session, changed.id)
-      this.#goneOn(session)
+      this.#followNewId(session)
     }
     this.tracker.saved(session, saved)
   }
 
-  /** What `update` does in the store, and in the index of users' sessions. */
+  /** The part of `update` that concerns the store and the index of users' sessions. */
   async #changeStored(
     access: RecordAccess,
     id: string,
@@ -519,15 +519,15 @@ export class Visit implements SessionOwner {
     }
   }
 
-  /** The notes beside the data, as this request knows them. */
+  /** The session's notes, as this request knows them. */
   get notes(): SessionNotes | undefined {
     const session = this.req[this.settings.property] as LiveSession | undefined
     return session && notesOf(session.cookie)
   }
 
-  /** The same as `update` for the notes. They are the visitor's, like data: a new session with some gets its cookie. */
+  /** `update` for the notes. Like data, they make a new session worth storing. */
   updateNotes(change: (notes: SessionNotes) => void): Promise<void> {
-    this.#noted = true
+    this.#notesChanged = true
     return this.update((session) => {
       const notes = notesOf(session.cookie) ?? {}
       change(notes)
@@ -537,7 +537,7 @@ export class Visit implements SessionOwner {
   }
 
   /** @throws SessionError when the application has destroyed or unset the session */
-  #present(): LiveSession {
+  #requireSession(): LiveSession {
     const session = this.req[this.settings.property]
     if (session) return session as LiveSession
     throw new SessionError(
@@ -551,18 +551,18 @@ export class Visit implements SessionOwner {
     try {
       await this.#saving
     } catch {
-      // Whoever saved was told.
+      // Whoever called `save` gets the error.
     }
   }
 
   // The end of the response: what commit.ts asks.
 
-  /** False where the application gets no session: nothing was loaded, as that failed. */
+  /** False if loading failed: the request has no session, and nothing is to be done at its end. */
   get hasBegun(): boolean {
     return this.#begun
   }
 
-  /** What `req.session` is, or `UNSEEN`: to ask does not make the session. */
+  /** What `req.session` is, or `UNSEEN`: does not make the session. */
   peek(): unknown {
     this.#peeking = true
     const session = this.req[this.settings.property]
@@ -570,7 +570,7 @@ export class Visit implements SessionOwner {
     return session
   }
 
-  /** Whether a session that nobody has looked at has to be looked at now. */
+  /** Whether the session has to be made at the end of the response, although nobody has looked at it. */
   get unseenMatters(): boolean {
     const { resave, rolling, saveUninitialized } = this.settings
     if (this.#pending === 'new') return saveUninitialized
@@ -578,36 +578,35 @@ export class Visit implements SessionOwner {
     return resave || rolling || this.#notesDue || this.#moved || this.presented?.oldSecret === true
   }
 
-  /** The save that is under way. */
   get saving(): PromiseLike<unknown> | undefined {
     return this.#saving
   }
 
-  /** Whether a save may be refused or come to nothing, as the ID is taken or the user has too many sessions. */
+  /** Whether a save may fail because the ID is taken or the user has too many sessions. */
   get mayBeRefused(): boolean {
     const { genid, users } = this.settings
-    return (this.#userNoted && users?.isBounded === true) || (genid !== undefined && this.tracker.stored === null)
+    return (this.#userChanged && users?.isBounded === true) || (genid !== undefined && this.tracker.stored === null)
   }
 
-  /** The cookie of a session that was destroyed, where the client has it. */
+  /** The cookie of the destroyed session, if the client has presented one. */
   get removedCookie(): Cookie | undefined {
-    return this.#destroyed && this.presented ? (this.#removed ?? new Cookie(this.cookieOptions)) : undefined
+    return this.#destroyed && this.presented ? (this.#destroyedCookie ?? new Cookie(this.cookieOptions)) : undefined
   }
 
-  /** Whether the client has to learn that its session goes on under another ID. */
+  /** Whether the session has an ID that the client has to be told. */
   get hasMoved(): boolean {
     return this.#moved
   }
 
-  /** Whether another request may have given the session a new ID meanwhile: one of this process has, or it was due. */
-  get mayHaveGoneOn(): boolean {
+  /** Whether another request may have given the session a new ID: one of this process has, or it was due. */
+  get mayHaveNewId(): boolean {
     const { lifetimes } = this.settings
     if (!this.tracker.stored) return false
     if (this.tracker.isReplaced) return true
     return lifetimes !== undefined && this.#notes !== undefined && isRenewalDue(this.#notes, lifetimes, Date.now())
   }
 
-  /** Follows the session to its new ID, if it has one, with what was changed here. */
+  /** If another request has given the session a new ID, follows it there, keeping what was changed here. */
   catchUp(session: LiveSession): MaybePromise<void> {
     const access = this.#access
     const from = this.tracker.storedOf(session)
@@ -618,7 +617,7 @@ export class Visit implements SessionOwner {
       if (!found || found.id === session.id) return
       access.merge(session, from, found.stored)
       changeId(session, found.id)
-      this.#goneOn(session)
+      this.#followNewId(session)
       this.tracker.movedTo(session, found.stored, isChanged)
     })
   }
@@ -629,13 +628,14 @@ export class Visit implements SessionOwner {
     const unset = session === null || session === undefined
     const data = unset ? '' : (text ?? serializeData(session, settings.serializer))
     const tracker = this.tracker
+    // `resave` has a session stored that was only loaded: it does not count as saved.
     const isSaved = tracker.isEverSaved && !(settings.resave && tracker.isOnlyLoaded)
     const isPresented = presented !== undefined && presented.id === id
     return {
       unset,
       hasId: typeof id === 'string',
       presented: isPresented,
-      changed: !unset && (!tracker.cameAs(session, data) || (this.#noted && !isPresented)),
+      changed: !unset && (!tracker.cameAs(session, data) || (this.#notesChanged && !isPresented)),
       settingsChanged: !unset && isPresented && tracker.hasOtherSettings(session),
       saved:
         !unset &&
@@ -651,14 +651,14 @@ export class Visit implements SessionOwner {
     }
   }
 
-  /** Whether nothing can come in between while the store renews a session. */
+  /** Whether the store renews a session in one atomic step. */
   get renewsInOneStep(): boolean {
     return this.#access instanceof RecordAccess
   }
 
-  /** Renews a session that nobody has looked at; without parsing it, where its text tells how long it lives. */
+  /** Renews a session that nobody has looked at, if possible without parsing it: its text may tell its lifetime. */
   renewUnseen(): MaybePromise<void> {
-    if (this.#pending !== 'stored' || this.mayHaveGoneOn) return
+    if (this.#pending !== 'stored' || this.mayHaveNewId) return
     const access = this.#access
     const { id, stored } = this.tracker
     const record = stored?.record
@@ -669,7 +669,7 @@ export class Visit implements SessionOwner {
     return this.renewStored(this.look().touch())
   }
 
-  /** Renews in the store a session that was touched. */
+  /** Renews a session in the store, after `session.touch()`. */
   renewStored(session: LiveSession): MaybePromise<void> {
     const { expiresOf, users } = this.settings
     const renewed = this.#access.touch(session, this.tracker.storedOf(session) ?? undefined)
@@ -679,7 +679,7 @@ export class Visit implements SessionOwner {
   }
 }
 
-/** A session of stored data; its cookie ends at `ends` (ms since the epoch), or when it says itself. */
+/** Makes a session of stored data. Its cookie ends at `ends` (ms since the epoch), else when the data say. */
 function restoreSession(
   req: VisitedRequest,
   owner: SessionOwner,
