@@ -1,9 +1,9 @@
 import { isPromise, type MaybePromise } from './maybe-promise'
 
-/** How many IDs a generation of what is remembered has. */
+/** How many IDs a generation of `LastCounts` has. */
 const GENERATION = 5_000
 
-/** At which count something was last noted of an ID. Two generations bound it: to take out the oldest alone is slow. */
+/** The count at which something was last noted of an ID. Two generations bound it: removing the oldest one by one is slow. */
 class LastCounts {
   #recent = new Map<string, number>()
   #older = new Map<string, number>()
@@ -21,19 +21,20 @@ class LastCounts {
   }
 }
 
-/** How long, in ms, one writer waits for another: a store that never answers is not to block a session for ever. */
+/** How long, in ms, one writer waits for another at most: a store that never answers must not block a session for ever. */
 const LONGEST_TURN = 10_000
 
 /**
- * What this process knows of the sessions of a store: which were destroyed or given another ID lately, so that no request
- * that loaded one before sends the browser back to it; and who is writing, so that writers go one after the other. The
- * contract of classic stores has no way to write only over what is there, so for them this also keeps a request from
- * bringing a destroyed session back, and a touch, which many stores make of a read and a write, from undoing a save.
+ * What this process knows of the sessions in a store:
+ * - which ones were destroyed or given a new ID lately, so that a request that loaded one before does not set its cookie;
+ * - who is writing, so that writers of one session take turns.
+ * Classic stores have no conditional write. For them this also keeps a slow request from bringing a destroyed session back,
+ * and a touch, which many stores make of a read and a write, from undoing a save.
  */
 export class InThisProcess {
   static readonly #stores = new WeakMap<object, InThisProcess>()
 
-  /** How many were destroyed or given another ID by now. */
+  /** How many sessions were destroyed or given a new ID so far: the clock of what is noted here. */
   count = 0
   readonly #destroyed = new LastCounts()
   readonly #replaced = new LastCounts()
@@ -61,7 +62,7 @@ export class InThisProcess {
     return this.count !== since && this.#replaced.get(id) > since
   }
 
-  /** Does some work on a session when all who came before are done with it. */
+  /** Runs some work on a session after all that came before it; at once, and synchronously, if there is none. */
   inTurn<T>(id: string, work: () => MaybePromise<T>): MaybePromise<T> {
     const before = this.#turns.get(id)
     const turn = before ? endOf(before).then(work) : work()
@@ -75,7 +76,7 @@ export class InThisProcess {
   }
 }
 
-/** Waits until something is over, however it ends, but not for ever. */
+/** Resolves when a promise is settled either way, or after ten seconds. */
 export function endOf(turn: PromiseLike<unknown>): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, LONGEST_TURN)

@@ -1,4 +1,4 @@
-/** A value that is there already, or will be. A store that answers at once costs no promise and no turn of the loop. */
+/** A value or a promise of it: a store that answers synchronously costs no promise and no turn of the event loop. */
 export type MaybePromise<T> = T | PromiseLike<T>
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- callers receive whatever a store rejected with
@@ -8,14 +8,15 @@ export function isPromise<T>(value: MaybePromise<T>): value is PromiseLike<T> {
   return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function'
 }
 
-/** Goes on with a value, at once when it is there already. */
+/** `then` for both: calls `next` synchronously when the value is no promise. */
 export function afterwards<T, U>(value: MaybePromise<T>, next: (value: T) => MaybePromise<U>): MaybePromise<U> {
   return isPromise(value) ? value.then(next) : next(value)
 }
 
 /**
- * Runs the work and hands its end to the callback, outside of any promise chain, so that what the callback throws is
- * the caller's own; where there is nothing to tell, it is called with nothing. Without a callback it returns a promise; one that nobody awaits does not end the process.
+ * Runs the work and passes its result to the callback, outside of any promise chain, so that what the callback throws is
+ * not caught here. Without a result the callback gets no arguments. Without a callback it returns a promise, whose
+ * rejection does not end the process if nobody awaits it.
  */
 export function answer<T>(callback: Callback<[T]> | undefined, work: () => MaybePromise<T>): Promise<T> | undefined {
   const promise = new Promise<T>((resolve) => resolve(work()))

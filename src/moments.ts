@@ -32,6 +32,7 @@ export function isoText(date: Date): string {
   return `${iso.of(date)}${ms < 10 ? '00' : ms < 100 ? '0' : ''}${ms}Z`
 }
 
+/** Whether a value is a valid Date. */
 export function isTime(value: unknown): value is Date {
   return value instanceof Date && !Number.isNaN(value.getTime())
 }

@@ -6,26 +6,23 @@ import { isPromise, type MaybePromise } from './maybe-promise'
 
 /** What has to happen at the end of a response. */
 export interface EndOfResponse {
-  /**
-   * Commits the session and answers when that has ended. What it throws is found before anything was sent: the end is
-   * called off and the error given to `fail`.
-   */
+  /** Commits the session. What it throws is found before anything is sent: the error goes to `fail`, as if `end` was not called. */
   commit(): MaybePromise<void>
-  /** Commits the session of a response that may never be ended, and may yet be. */
+  /** Commits the session, but so that a later `commit` still can: `end` may be called or not. */
   commitSoFar(): MaybePromise<void>
-  /** Has the application answer with an error instead; the response is as if `end` had not been called. */
+  /** Lets the application answer with an error instead; the response is as if `end` had not been called. */
   fail(error: unknown): void
-  /** Takes an error when the response can no longer be changed. */
+  /** Reports an error that can no longer change the response. */
   report(error: unknown): void
-  /** Whether the header block, too, waits for the commit, so that another answer stays possible. */
+  /** Whether the header block waits for the commit, too, so that a different answer stays possible. */
   readonly holdsHeaders: boolean
-  /** What the client gets when a commit fails that was waited for. */
+  /** What the client gets when the commit that the response waited for has failed. */
   onFailure(error: unknown): 'respond' | 'error' | 'disconnect'
 }
 
 type End = (this: ServerResponse, ...args: unknown[]) => unknown
 
-/** The headers that belong to a body and must not outlive it. */
+/** Headers that describe a body: they are removed when another answer takes its place. */
 const BODY_HEADERS = ['Content-Length', 'Content-Encoding', 'Content-Range', 'ETag', 'Last-Modified']
 
 /**
@@ -40,8 +37,8 @@ export function holdEnd(res: ServerResponse, hooks: EndOfResponse): void {
   if (typeof res.end !== 'function') return
   const end = res.end as End
   let held = false
-  /** A commit whose response could not be made; the application's next one waits for it. */
-  let left: PromiseLike<void> | undefined
+  /** A commit under way whose response could not be made: the application's next answer waits for it. */
+  let pending: PromiseLike<void> | undefined
 
   function sessionEnd(this: ServerResponse, ...args: unknown[]): unknown {
     if (held) return endAgain(res, args)
@@ -50,7 +47,7 @@ export function holdEnd(res: ServerResponse, hooks: EndOfResponse): void {
 
     let committed: MaybePromise<void>
     try {
-      committed = left ?? hooks.commit()
+      committed = pending ?? hooks.commit()
     } catch (error) {
       return callOff(error, args)
     }
@@ -59,7 +56,7 @@ export function holdEnd(res: ServerResponse, hooks: EndOfResponse): void {
     try {
       if (!hooks.holdsHeaders) fixHeaders(res, isLast(end) ? body : undefined)
     } catch (error) {
-      left = committed.then(undefined, (failure: unknown) => hooks.report(failure))
+      pending = committed.then(undefined, (failure: unknown) => hooks.report(failure))
       throw error
     }
     held = true
@@ -113,7 +110,7 @@ function cutOff(res: ServerResponse & { stream?: { close?(code: number): void } 
   else res.destroy?.()
 }
 
-/** On HTTP/2 the header block ends the answer to HEAD: a body that is piped fails, and `end` is never called. */
+/** On HTTP/2 the header block ends the answer to HEAD: piping a body into it fails, and `end` is never called. */
 function commitAtClose(res: ServerResponse & { stream?: EventEmitter }, hooks: EndOfResponse): void {
   res.stream?.once('close', () => {
     if (!res.headersSent) return
@@ -138,7 +135,7 @@ function bodyOf([chunk, encoding]: unknown[]): Body {
   }
 }
 
-/** Node's `end` throws at anything else, and is left to do so before the session is committed. */
+/** Node's `end` throws at any other chunk, and is left to do so before the session is committed. */
 function isWritable(chunk: unknown): chunk is string | Uint8Array | null | undefined {
   return chunk === undefined || chunk === null || typeof chunk === 'string' || chunk instanceof Uint8Array
 }
@@ -146,14 +143,14 @@ function isWritable(chunk: unknown): chunk is string | Uint8Array | null | undef
 /** Marks an `end` made here. */
 const SESSION_END = Symbol('sessile.end')
 
-/** Whether what is given to this `end` is what is sent: one that the application has wrapped may change the body. */
+/** Whether this `end` sends exactly what it is given: one that the application has wrapped may change the body. */
 function isLast(end: End & { [SESSION_END]?: true }): boolean {
   return end === ServerResponse.prototype.end || end[SESSION_END] === true
 }
 
 /**
- * Makes the header block without sending it. Node's `end` would have noted the length of the body before, for
- * `Content-Length`. HTTP/2 has no such step in between: its headers wait with the body.
+ * Makes the header block without sending it. `_contentLength` is what Node's own `end` sets before, for the header
+ * `Content-Length`. HTTP/2 has no such step: there the headers wait with the body.
  */
 function fixHeaders(res: ServerResponse & { _contentLength?: number | null }, body: Body | undefined): void {
   if (res.headersSent || typeof res.writeHead !== 'function' || res.req?.httpVersionMajor >= 2) return
@@ -169,8 +166,8 @@ function lengthOf({ chunk, encoding }: Body): number {
 
 /**
  * Makes a held response look ended, whatever the application still does with it: `writableEnded` is true, `write` refuses,
- * nothing changes its headers. The deprecated `finished` stays false: by it `server.close()` takes a connection for
- * idle, and would cut it before the answer. Returns what takes that back.
+ * nothing changes its headers. The deprecated `finished` stays false: if it were true, `server.close()` would take the
+ * connection for idle and cut it before the answer. Returns a function that undoes this.
  */
 function holdResponse(res: ServerResponse): () => void {
   const showAgain = shadow(res, {
@@ -188,7 +185,7 @@ function holdResponse(res: ServerResponse): () => void {
   }
 }
 
-/** Puts values in front of an object's own or inherited ones. Returns what takes them away again. */
+/** Shadows properties of an object. Returns a function that restores them. */
 function shadow(object: object, values: Record<string, unknown>): () => void {
   const shadowed = Object.keys(values).map((name) => [name, Object.getOwnPropertyDescriptor(object, name)] as const)
   for (const [name, value] of Object.entries(values)) {
@@ -203,13 +200,13 @@ function shadow(object: object, values: Record<string, unknown>): () => void {
 }
 
 /**
- * Headers that are not fixed could be changed by an application that answers a second time, and would no longer be those
- * of the body. Returns what puts them back.
+ * Headers that are not fixed yet could be changed by an application that answers a second time, and would no longer match
+ * the body. Returns a function that restores them.
  */
 function keepHead(res: ServerResponse & { getRawHeaderNames?(): string[] }): (() => void) | undefined {
   if (typeof res.getHeaderNames !== 'function') return undefined
   const { statusCode, statusMessage } = res
-  // HTTP/2 has names in lower case only.
+  // HTTP/2 has no raw names: there they are all in lower case.
   const names = res.getRawHeaderNames?.() ?? res.getHeaderNames()
   const headers = names.map((name) => [name, res.getHeader(name) as string | string[]] as const)
   return () => {
@@ -221,8 +218,9 @@ function keepHead(res: ServerResponse & { getRawHeaderNames?(): string[] }): (()
 }
 
 /**
- * Express destroys the connection of a request that fails after its headers were sent, as one does that is answered twice.
- * Without sessions the first answer has left by then; so here that waits for it. Returns what takes that back.
+ * Express destroys the connection of a request that fails after its headers were sent, for example because it was answered
+ * twice. Without sessions the first answer has left by then, so here the connection is destroyed after it. Returns a
+ * function that undoes this.
  */
 function holdSocket(res: ServerResponse): (() => void) | undefined {
   if (!res.headersSent) return undefined
@@ -234,7 +232,7 @@ function holdSocket(res: ServerResponse): (() => void) | undefined {
   }
 }
 
-/** Keeps an application from destroying a request's connection: it may be about to carry an answer, this or the next. */
+/** Ignores calls of `req.socket.destroy()`: the connection may be about to carry this answer, or the next one. */
 export function shieldSocket(
   req: IncomingMessage | undefined,
 ): { remove(): { destroyed: boolean; socket: Socket } } | undefined {
@@ -261,7 +259,7 @@ function refuseWrite(this: ServerResponse, _chunk: unknown, encoding: unknown, c
   return false
 }
 
-/** As Node answers what is written after the end; but that nobody listens for the error does not end the process. */
+/** Refuses a write after the end as Node does, except that an error without a listener does not end the process. */
 function refuse(res: ServerResponse, callback: unknown): void {
   const error = Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' })
   process.nextTick(() => {
@@ -270,7 +268,7 @@ function refuse(res: ServerResponse, callback: unknown): void {
   })
 }
 
-/** As Node answers an `end` after the first. */
+/** What Node does at a second call of `end`. */
 function endAgain(res: ServerResponse, args: unknown[]): ServerResponse {
   const callback = args.find((arg) => typeof arg === 'function') as (() => void) | undefined
   const { chunk } = bodyOf(args)

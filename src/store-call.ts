@@ -4,12 +4,13 @@ import { isPromise, type MaybePromise } from './maybe-promise'
 
 type Method = 'get' | 'set' | 'destroy' | 'touch' | 'regenerate'
 
-/** How long, in ms, a callback may come after the promise of a method that takes one but resolved with nothing. */
+/** How long, in ms, to wait for the callback of a method whose promise has resolved with nothing. */
 const CALLBACK_GRACE = 1000
 
 /**
- * Calls a method of a classic store, whatever its manners: it may throw, call back at once or later, return a promise,
- * or several of these; the first one counts. What the store throws is thrown; every other error rejects.
+ * Calls a method of a classic store, which may throw, call back at once or later, return a promise, or several of these:
+ * the first one counts. What the store throws is thrown; every other error rejects, also one after `timeout` ms (default:
+ * none).
  */
 export function callStore<T = void>(
   store: session.Store,
@@ -32,7 +33,7 @@ export function callStore<T = void>(
     if (!early) throw error
   }
   if (early) {
-    // Its promise says the same once more; nobody waits for that.
+    // The promise only repeats the callback, so nobody waits for it: its rejection must not end the process.
     if (isPromise(returned)) returned.then(undefined, () => undefined)
     return early.error ? Promise.reject(early.error) : (early.value as T)
   }
@@ -57,7 +58,7 @@ export function callStore<T = void>(
   })
 }
 
-/** Bounds how long an answer of a record store may take. */
+/** Rejects when a promise of a record store takes longer than `timeout` ms; 0 or `undefined` for no limit. */
 export function withTimeout<T>(value: MaybePromise<T>, what: string, timeout: number | undefined): MaybePromise<T> {
   if (!timeout || !isPromise(value)) return value
   return new Promise<T>((resolve, reject) => {
