@@ -233,7 +233,7 @@ export class Commit implements EndOfResponse {
   #watchForLateChanges(session?: LiveSession): void {
     const { req, settings } = this.#visit
     const { hints, serializer } = settings
-    if (!hints?.watchesOne()) return
+    if (!hints?.watchesNext()) return
     const text = session && serializeData(session, serializer)
     this.#res.once?.('finish', () => hints.ended(() => this.#isChanged(session, text), req.url))
   }

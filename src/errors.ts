@@ -28,7 +28,7 @@ export class OptionError extends TypeError {
   readonly code: SessionErrorCode = 'ERR_SESSION_OPTION'
 }
 
-/** An ID as errors and warnings show it: with the whole of it, who reads a log could be in the session. */
+/** The beginning of an ID, for errors and warnings: a whole ID in a log would let its readers into the session. */
 export function shortened(id: string): string {
   return `${id.slice(0, 8)}…`
 }

@@ -1,7 +1,7 @@
 import { channel, type Channel } from 'node:diagnostics_channel'
 import { EventEmitter } from 'node:events'
 
-/** What the middleware tells of, by event. */
+/** The events of a middleware, by name. They carry whole session IDs, with which a reader of a log could be in a session. */
 export interface SessionEventMap {
   /** A new session was stored for the first time. */
   created: { id: string }
@@ -17,11 +17,11 @@ export interface SessionEventMap {
   expired: { id: string; reason: 'idle' | 'absolute' }
   /** An ID was used that a renewal had replaced longer ago than the grace period: perhaps a stolen one. */
   staleId: { id: string }
-  /** Another request had changed the session; the changes of both are kept. */
+  /** Another request had changed the session; the changes of both are kept. `tries` counts from 1. */
   conflict: { id: string; tries: number }
-  /** A stored session was none, and the visitor got a new one. */
+  /** A stored record was not a session, and the visitor got a new one (`onInvalidRecord: 'replace'`). */
   invalid: { id: string; error: unknown }
-  /** The store failed in a way that no error handler could be told of. */
+  /** The store failed where no error handler is called: after the response was sent, or with `onLoadError: 'skip'`. */
   storeError: { id: string | undefined; error: unknown }
 }
 
@@ -44,7 +44,7 @@ const NAMES: readonly Name[] = [
 /** Node's diagnostics channels: `sessile:created` and so on, one for each event. */
 const CHANNELS = Object.fromEntries(NAMES.map((name) => [name, channel(`sessile:${name}`)])) as Record<Name, Channel>
 
-/** The events of one middleware. No event is named `error`: none ends the process for want of a listener. */
+/** Emits the events of one middleware. None is named `error`, which would end the process when nobody listens. */
 export class SessionEvents {
   readonly #emitter = new EventEmitter()
 
@@ -68,7 +68,7 @@ export class SessionEvents {
     CHANNELS[name].publish(event)
   }
 
-  /** Whether anybody listens; asked first where the event is frequent. */
+  /** Whether anybody listens: for frequent events, asked before the event object is made. */
   wants(name: Name): boolean {
     return CHANNELS[name].hasSubscribers || this.#emitter.listenerCount(name) > 0
   }

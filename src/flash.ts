@@ -9,8 +9,8 @@ export interface Flash {
 }
 
 /**
- * Flash messages over the notes of a session as the request found them, and over something that changes them safely
- * against parallel requests.
+ * Flash messages, kept in the notes of a session: `notesFound` gives those that the request has loaded, `changeNotes`
+ * changes them safely against parallel requests.
  */
 export function flashOver(
   notesFound: () => SessionNotes | undefined,
@@ -24,7 +24,7 @@ export function flashOver(
         notes.flash = flash
       }),
     async take<T>(type: string): Promise<T[]> {
-      // Most requests find none, and are not to write for that.
+      // Most requests find none, and need not write for that.
       if (!messagesIn(notesFound() ?? {})[type]) return []
       let taken: unknown[] = []
       await changeNotes((notes) => {

@@ -2,18 +2,20 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { shortened, warnOnce } from './errors'
 
-/** Has a heading for each hint, and is published with the library, so that the link leads to the page of this version. */
+/** The page that has a heading for each hint. It is published with the library, so its text fits this version. */
 const PAGE = pathToFileURL(join(__dirname, '../docs/troubleshooting.md'))
 
 const WATCHED_REQUESTS = 200
 const MISSED_PATHS = 20
 const UNRETURNED_COOKIES = 20
+/** In characters of JSON text. */
 const LARGE_SESSION = 64 * 1024
+/** How long after the end of a response, in ms, its session or its answer is looked at again. */
 const LATE = 500
 
 /**
- * Notices the common mistakes while an application is developed, and tells each of them once. Only the first requests
- * are watched where watching costs something. The option `hints: false` silences them; in production there are none.
+ * Notices common mistakes while an application is developed, and warns once of each. Where watching costs something, only
+ * the first requests are watched. The option `hints` switches them on or off; by default they are off in production.
  */
 export class Hints {
   #matched = false
@@ -79,12 +81,12 @@ export class Hints {
     )
   }
 
-  /** Whether a request's session is to be looked at again after its response. */
-  watchesOne(): boolean {
+  /** Counts a request, and says whether its session is to be looked at again after its response. */
+  watchesNext(): boolean {
     return ++this.#watched <= WATCHED_REQUESTS
   }
 
-  /** Looks a while after the end of a response whether the session was changed too late to be stored. */
+  /** Checks a while after the end of a response whether the session was changed too late to be stored. */
   ended(isChanged: () => boolean, url: string | undefined): void {
     setTimeout(() => {
       if (isChanged()) {
@@ -96,7 +98,7 @@ export class Hints {
     }, LATE).unref()
   }
 
-  /** Looks a while after a failure was given to `next` whether somebody has answered. */
+  /** Checks a while after an error was passed to `next` whether somebody has answered the request. */
   failed(isAnswered: () => boolean, url: string | undefined): void {
     setTimeout(() => {
       if (!isAnswered()) {

@@ -8,14 +8,14 @@ export interface Lifetimes {
   readonly renewalTimeout: number
 }
 
-/** When a session was last seen is noted at most this often: in parts of the idle timeout, so that few requests write. */
+/** The time when a session was last seen is stored at most this often per idle timeout, so that few requests write. */
 const IDLE_STEPS = 20
 
 export function hasLifetimes({ idleTimeout, absoluteTimeout, renewalTimeout }: Lifetimes): boolean {
   return idleTimeout + absoluteTimeout + renewalTimeout > 0
 }
 
-/** Which timeout a session has run into, if any. An idle one ends up to a twentieth late, never early. */
+/** The timeout that a session has reached, if any. The idle timeout ends it up to a twentieth later, never earlier. */
 export function timeoutOf(notes: SessionNotes, lifetimes: Lifetimes, now: number): 'idle' | 'absolute' | undefined {
   const { idleTimeout, absoluteTimeout } = lifetimes
   if (absoluteTimeout && now - (notes.created ?? now) >= absoluteTimeout) return 'absolute'
@@ -27,7 +27,7 @@ export function isRenewalDue(notes: SessionNotes, { renewalTimeout }: Lifetimes,
   return renewalTimeout > 0 && now - (notes.renewed ?? now) >= renewalTimeout
 }
 
-/** Notes a visit; true when something is to be written. */
+/** Notes that the session was seen; true when the notes have to be stored. */
 export function noteVisit(notes: SessionNotes, { idleTimeout }: Lifetimes, now: number): boolean {
   const isNew = notes.created === undefined || notes.renewed === undefined
   notes.created ??= now
@@ -37,13 +37,14 @@ export function noteVisit(notes: SessionNotes, { idleTimeout }: Lifetimes, now: 
   return true
 }
 
-/** Seals the ID under which a session goes on, so that only who has the old ID can read it, and not who has the store. */
+/** Encrypts a new ID with the old one: whoever has the old ID can read it, whoever only has the store cannot. */
 export function sealId(newId: string, oldId: string): string {
   const iv = randomBytes(12)
   const cipher = createCipheriv('aes-256-gcm', sealingKey(oldId), iv)
   return Buffer.concat([iv, cipher.update(newId, 'utf8'), cipher.final(), cipher.getAuthTag()]).toString('base64url')
 }
 
+/** @throws Error when it was not sealed with this ID */
 export function openId(sealed: string, oldId: string): string {
   const bytes = Buffer.from(sealed, 'base64url')
   const decipher = createDecipheriv('aes-256-gcm', sealingKey(oldId), bytes.subarray(0, 12))

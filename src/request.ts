@@ -1,7 +1,10 @@
 import type { IncomingMessage } from 'node:http'
 import parseurl = require('parseurl')
 
-/** Whether the client's connection is encrypted: by the socket, else as far as a proxy is trusted to say so. */
+/**
+ * Whether the client's connection is encrypted: by the socket; else by the header `X-Forwarded-Proto` when the proxy is
+ * trusted (`true`), or by Express's `req.secure` when nothing is said (`undefined`).
+ */
 export function isSecure(req: IncomingMessage, trustProxy: boolean | undefined): boolean {
   const { socket, connection } = req as unknown as Record<'socket' | 'connection', { encrypted?: boolean } | undefined>
   if ((socket ?? connection)?.encrypted) return true
@@ -12,7 +15,7 @@ export function isSecure(req: IncomingMessage, trustProxy: boolean | undefined):
   return nearest.trim().toLowerCase() === 'https'
 }
 
-/** Whether the browser sends a cookie of this path with the request: RFC 6265, section 5.1.4. */
+/** Whether the browser sends a cookie of this path with the request (path-match in RFC 6265, section 5.1.4). */
 export function isBelow(cookiePath: string, req: IncomingMessage): boolean {
   const url = (req as { originalUrl?: string }).originalUrl ?? req.url ?? '/'
   if (cookiePath === '/' && url.startsWith('/')) return true

@@ -14,17 +14,17 @@ export interface SessionRequest {
   [SESSION_OWNER]?: SessionOwner
 }
 
-/** Whoever carries out what a session is told to do: the middleware's visit, or the store alone outside of a request. */
+/** Carries out the methods of a session: the middleware's visit, or the store alone outside of a request. */
 export interface SessionOwner {
   save(session: Session): MaybePromise<void>
   reload(session: Session): MaybePromise<void>
   destroy(session: Session): MaybePromise<void>
   regenerate(session: Session): MaybePromise<void>
-  /** What the store's `regenerate` does, which an application may have put something in front of. */
+  /** What the store's own `regenerate` does; an application may have replaced that. */
   startAnew?(session: Session): MaybePromise<void>
 }
 
-/** Where the middleware leaves itself on a request, for the sessions made for it. */
+/** The key of a request under which the owner of its sessions is kept. */
 export const SESSION_OWNER = Symbol('sessile.owner')
 
 /** The session of one request: the user's data, `cookie`, and the methods below, none of which is enumerable. */
@@ -33,18 +33,20 @@ export interface Session {
   readonly id: string
   /** The settings and the expiry of this session's cookie. */
   cookie: session.Cookie
-  /** Gives the session its full lifetime again. The middleware does it on every request. */
+  /** Gives the session its full lifetime again, not yet in the store. The middleware does this on every request. */
   touch(): this
   /** Sets `cookie.maxAge` back to `cookie.originalMaxAge`. */
   resetMaxAge(): this
   /**
    * Stores the session now instead of at the end of the response. Without a callback it returns a promise; a failure
-   * that nobody awaits does not end the process.
+   * that nobody awaits does not end the process. The same holds for the methods below.
+   * Fails with the store's error, or with a `SessionError`: its `code` says whether the session was destroyed by another
+   * request (`ERR_SESSION_DESTROYED`), cannot be serialised (`ERR_SESSION_SERIALIZE`), and so on; see docs/errors.md.
    */
   save(callback: Callback): this
   save(): Promise<void>
   save(callback?: Callback): this | Promise<void>
-  /** Replaces `req.session` by what the store holds now; fails when the session is gone. */
+  /** Replaces `req.session` by what the store has now; fails with `ERR_SESSION_MISSING` when the session is gone. */
   reload(callback: Callback): this
   reload(): Promise<void>
   reload(callback?: Callback): this | Promise<void>
@@ -100,7 +102,7 @@ export const Session = function Session(
   }
 } as unknown as SessionConstructor
 
-/** Makes a proxy of a session, or an object that inherits from it, one that has its methods, ID and request. */
+/** Gives a proxy of a session, or an object that inherits from one, that session's methods, ID and request. */
 export function standsFor(value: unknown, session: unknown): void {
   if (!(value instanceof Session) || contexts.get(value) || !(session instanceof Session)) return
   contexts.set(value, contextOf(session))
@@ -130,7 +132,7 @@ const outsideOfRequest: SessionOwner = {
   },
 }
 
-/** The error of a reload that finds nothing. */
+/** The error when a session is to be loaded and the store has none. */
 export function missing(): SessionError {
   return new SessionError('ERR_SESSION_MISSING', 'failed to load session')
 }

@@ -11,32 +11,42 @@ type LiveSession = Session & Partial<SessionData>
 
 /** What `session()` returns: the middleware, and what can be done with sessions outside of `req.session`. */
 export interface Sessions extends RequestHandler {
-  /** Tells what happens to sessions. */
+  /** Emits an event for what happens to sessions. */
   readonly events: SessionEvents
   /**
    * Changes a session safely against parallel requests: loads its newest state, applies the function, stores the
    * result if nobody was faster, and begins again if somebody was. The function may run several times, so let it change
    * the session that it is given and do nothing else. On a classic store the last writer wins.
    * @param target a request behind the middleware, or a session ID
-   * @throws SessionError when the session is gone, or others were faster every time
+   * @throws SessionError when the session is gone (`ERR_SESSION_MISSING`, `ERR_SESSION_DESTROYED`), or others were faster
+   *   a hundred times (`ERR_SESSION_CONFLICT`)
+   * @throws TypeError when the request has not come through this middleware
    */
   update(target: IncomingMessage | string, change: (session: LiveSession) => unknown): Promise<void>
-  /** The stored data of a session, or `undefined`. */
+  /** The stored data of a session, or `undefined` when there is none, or it has timed out. */
   get(id: string): Promise<SessionData | undefined>
   /**
    * The session of a request that has no response to end, such as a WebSocket upgrade, or `undefined`. It is also put
-   * on the request. It is stored by its `save`, and only so.
+   * on the request. Nothing stores it but its `save`. Rejects with the store's error, whatever `onLoadError` says.
    */
   load(req: IncomingMessage): Promise<LiveSession | undefined>
-  /** Destroys a session by its ID. */
+  /** Destroys a session by its ID; no error when there is none. */
   destroy(id: string): Promise<void>
   /**
    * Gives the session of a request a new ID and keeps its data, as after a change of privileges. Requests under way
    * may use the old ID for `renewalGrace` ms; on a classic store it is dead at once. `req.session` is a new object then.
+   * @throws SessionError when the session is gone, with the codes of `update`
+   * @throws TypeError when the request has not come through this middleware
    */
   renew(req: IncomingMessage): Promise<void>
-  /** Messages for the visitor's next request. */
+  /**
+   * Messages for the visitor's next request.
+   * @throws TypeError when the request has not come through this middleware
+   */
   flash(req: IncomingMessage): Flash
-  /** The sessions of a user; needs the option `user`. */
+  /**
+   * The sessions of a user.
+   * @throws TypeError without the option `user`
+   */
   readonly users: UserSessionsApi
 }
