@@ -4,7 +4,7 @@ import type { Serializer } from './record-store'
 import type { Session } from './session'
 import type { Saved, Stored } from './store-access'
 
-/** What a session was at some time: its data and its cookie's settings. */
+/** A session at some point in time: its data and its cookie's settings. */
 class Snapshot {
   readonly #id: string
   readonly #data: DataText
@@ -16,17 +16,17 @@ class Snapshot {
     this.#settings = settings
   }
 
-  /** Whether it is this session, and not another one that took its place. */
+  /** Whether it is of this session, and not of another one that took its place. */
   isOf(session: Session): boolean {
     return this.#id === session.id
   }
 
-  /** Whether it is this session, whose data has this text now. */
+  /** Whether it is of this session, and the data is the same; `text` is that of its data now. */
   hasData(session: Session, text: string): boolean {
     return this.isOf(session) && isSameData(this.#data, text)
   }
 
-  /** Whether it is this session, and its cookie's settings are what they were. */
+  /** Whether it is of this session, and its cookie's settings are the same. */
   hasSettings(session: Session): boolean {
     return this.isOf(session) && isSameSettings(this.#settings, session.cookie)
   }
@@ -36,7 +36,7 @@ class Snapshot {
 export class ChangeTracker {
   /** What is known of the session in the store: `null` when the store never had it, `undefined` when nothing is. */
   stored: Stored | null | undefined
-  /** The ID that this is known of. */
+  /** The ID that `stored` belongs to. */
   id: string | undefined
 
   readonly #serializer: Serializer
@@ -49,12 +49,12 @@ export class ChangeTracker {
     this.#serializer = serializer
   }
 
-  /** Nothing is known of a session that the application made itself, for another ID. */
+  /** What is known of this session: nothing of one that the application has made itself, for another ID. */
   storedOf(session: Session): Stored | null | undefined {
     return session.id === this.id ? this.stored : undefined
   }
 
-  /** Notes what the store has under an ID. */
+  /** Remembers what the store has under an ID. */
   found(id: string, stored: Stored | null): void {
     this.id = id
     this.stored = stored
@@ -76,7 +76,7 @@ export class ChangeTracker {
     this.#saved = new Snapshot(session, wholeText(dataText), settings)
   }
 
-  /** The session goes on as the store has it elsewhere, with what was changed here and is to be saved. */
+  /** The session has a new ID, under which the store has this; what was changed here is still to be saved. */
   movedTo(session: Session, stored: Stored, isChanged: boolean): void {
     this.found(session.id, stored)
     this.#saved = isChanged ? undefined : this.#snapshot(session)
@@ -96,17 +96,17 @@ export class ChangeTracker {
     return this.stored ? this.stored.process.wasReplaced(this.id as string, this.stored.since) : false
   }
 
-  /** Whether this text is that of the session's data as it was loaded or generated. */
+  /** Whether the session's data is what was loaded or generated; `text` is that of the data now. */
   cameAs(session: Session, text: string): boolean {
     return this.#original?.hasData(session, text) === true
   }
 
-  /** Whether it is the session that came, with other settings of its cookie. */
+  /** Whether it is the session that was loaded or generated, and its cookie's settings have changed. */
   hasOtherSettings(session: Session): boolean {
     return this.#original?.isOf(session) === true && !this.#original.hasSettings(session)
   }
 
-  /** Whether this text is that of the session's data as the store has it. */
+  /** Whether the session's data is what the store has; `text` is that of the data now. */
   isStoredAs(session: Session, text: string): boolean {
     return this.#saved?.hasData(session, text) === true
   }

@@ -3,8 +3,8 @@ import { plainCookie, stringifyCookie, stringifyWithout } from './cookie'
 import type { Serializer } from './record-store'
 
 /**
- * The text of a session's data, its cookie left out: the text from `from` on, with a `{` before it. Kept as a place in
- * the stored text, so that nothing is cut out or copied until there is a difference.
+ * The text of a session's data, without its cookie: a `{`, and `text` from index `from` on. Kept as an index into the
+ * stored text, so that nothing is copied before it is compared.
  */
 export interface DataText {
   readonly text: string
@@ -17,7 +17,7 @@ const BACKSLASH = 92
 const OPEN = 123
 const CLOSE = 125
 
-/** Where the data begins in a stored JSON text whose first key is the cookie, as all writers of sessions lay it out. */
+/** The data in a stored JSON text whose first key is the cookie, as all session libraries write it; else `undefined`. */
 export function dataOf(text: string): DataText | undefined {
   if (!text.startsWith(COOKIE_FIRST)) return undefined
   let depth = 0
@@ -36,7 +36,7 @@ export function dataOf(text: string): DataText | undefined {
   return undefined
 }
 
-/** The data of a text that holds nothing else. */
+/** The data in a text that has no cookie in it. */
 export function wholeText(text: string): DataText {
   return { text, from: 1 }
 }
@@ -45,7 +45,7 @@ export function isSameData(known: DataText, text: string): boolean {
   return known.text.length - known.from === text.length - 1 && known.text.slice(known.from) === text.slice(1)
 }
 
-/** The lifetime that a stored JSON text says its cookie has, in ms; `null` for none, `undefined` when it takes parsing. */
+/** The lifetime of the cookie in a stored JSON text, in ms; `null` for none, `undefined` when only parsing can tell. */
 export function maxAgeIn(text: string): number | null | undefined {
   const start = '{"cookie":{"originalMaxAge":'
   if (!text.startsWith(start)) return undefined
@@ -91,7 +91,7 @@ export function serializeRecord(session: SessionLike, dataText: string, serializ
   }
 }
 
-/** A session as serializers other than JSON get it: plain, whatever it was made of. */
+/** A session as serializers other than JSON get it: a plain object, with a plain cookie. */
 export function plainRecord(session: SessionLike): object {
   const { cookie, ...data } = session
   return { cookie: plainCookie(cookie), ...data }
@@ -104,6 +104,7 @@ function unserializable(session: object, cause: unknown): SessionError {
   return new SessionError('ERR_SESSION_SERIALIZE', `${path} cannot be stored: ${reason}`, { cause })
 }
 
+/** The path of the first value that JSON cannot hold; `above` are the objects that it is in, to find circles. */
 function findUnserializable(value: unknown, path: string, above: Set<object>): string | undefined {
   if (typeof value === 'bigint' && !('toJSON' in BigInt.prototype)) return path
   if (typeof value !== 'object' || value === null) return undefined
@@ -140,9 +141,9 @@ function isPlainObject(value: unknown): value is PlainObject {
 }
 
 /**
- * Brings into `mine` what others changed since `base`, in place and key by key, going into plain objects. What I did
- * not change becomes theirs, what both changed stays mine, a deletion is a change. Arrays and all other values count
- * as a whole. Both objects on the top may be of any class; `cookie` at the top is left to whoever holds the session.
+ * Merges into `mine` what others changed since `base`, in place and key by key, also within plain objects. What only they
+ * changed becomes theirs, what both changed stays mine, and a deletion is a change. Arrays and other values are treated as
+ * a whole. The top objects may be of any class; their `cookie` is left alone, as the caller merges it.
  */
 export function mergeChanges(base: object, mine: object, theirs: object, serializer: Serializer): void {
   mergeInto(base as PlainObject, mine as PlainObject, theirs as PlainObject, serializer, true)

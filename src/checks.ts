@@ -1,6 +1,6 @@
 import { OptionError, warnOnce } from './errors'
 
-/** Answers what the value must be, or `undefined` when it may be used. Not asked of `undefined` and `null`. */
+/** Returns what the value must be, or `undefined` when it is valid. Not called for `undefined` and `null`. */
 export type Check = (value: unknown, option: string) => string | undefined
 
 export const a =
@@ -10,7 +10,7 @@ export const a =
 
 export const anything: Check = () => undefined
 export const aBoolean = a('true or false', (value) => typeof value === 'boolean')
-/** For what express-session and its stores only ask to be true or false in a condition. */
+/** For options that express-session and its stores use as a condition, whatever their type: a warning, no error. */
 export const aFlag: Check = (value, option) => {
   const effect = `${show(value)} counts as ${Boolean(value)}`
   if (typeof value !== 'boolean') warnOnce('SESSION_OPTION', `${option} must be true or false; ${effect}`, option)
@@ -27,7 +27,7 @@ export const aSerializer = a('an object with the functions stringify and parse',
 export const oneOf = (...choices: unknown[]): Check =>
   a(`one of ${choices.map((choice) => JSON.stringify(choice)).join(', ')}`, (value) => choices.includes(value))
 
-/** For what another package's store knows and ours does not; a false one asks for nothing. */
+/** For options that the store of another package has and ours does not: an error, unless it is switched off. */
 export const unsupported =
   (why: string): Check =>
   (value, option) => {
@@ -39,7 +39,10 @@ export function has(value: unknown, ...methods: string[]): boolean {
   return methods.every((method) => typeof (value as Record<string, unknown> | null)?.[method] === 'function')
 }
 
-/** The options of a store that were given and may be used. Subclasses may have more of them, which are theirs to check. */
+/**
+ * Checks the options of a store, and returns those that it knows. A subclass may have more, which are its own to check.
+ * @throws OptionError when a value is not valid
+ */
 export function optionsOf<Options extends object>(
   store: object,
   base: { readonly name: string; readonly prototype: object },
@@ -51,20 +54,20 @@ export function optionsOf<Options extends object>(
     given[name] = (options as Record<string, unknown> | null | undefined)?.[name] ?? undefined
     demand(given[name], check, `${base.name}: option ${name}`)
   }
-  // What is no plain object is a client in place of the options, or some other software's: its names say nothing.
+  // Anything but a plain object may be a client passed by mistake, or another class: its names say nothing.
   if (options?.constructor === Object && Object.getPrototypeOf(store) === base.prototype) {
     warnOfUnknown(options, checks, base.name)
   }
   return given as Options
 }
 
-/** @throws OptionError when the value is none that the check accepts */
+/** @throws OptionError when the check does not accept the value */
 export function demand(value: unknown, check: Check, option: string): void {
   const wanted = value === undefined || value === null ? undefined : check(value, option)
   if (wanted) throw new OptionError(`${option} must be ${wanted}; it is ${show(value)}`)
 }
 
-/** Warns of options that nobody asks for; `elsewhere` may know what is meant. */
+/** Warns of unknown options, and suggests what may be meant: by `elsewhere`, else the most similar name. */
 export function warnOfUnknown(
   options: object,
   checks: object,
@@ -81,6 +84,7 @@ export function warnOfUnknown(
   }
 }
 
+/** A value as messages show it. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value)
   if (typeof value === 'function')

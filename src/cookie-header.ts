@@ -20,23 +20,23 @@ export interface PresentedId {
   readonly oldSecret: boolean
   /** The signed ID as it goes into a header, where the first secret signed it. */
   readonly encoded?: string
-  /** True when no client has brought it, but the application, which may use an ID that the session had before. */
+  /** True when the application presents it, not a client: it may be an ID that the session had before. */
   readonly byApplication?: true
 }
 
-/** How many characters end a signed value: a dot, and 256 bits in base64. What ends otherwise costs no HMAC. */
-const SIGNATURE = 1 + 43
+/** The length of the end of a signed value: a dot, and 256 bits in base64. A value that ends otherwise costs no HMAC. */
+const SIGNATURE_LENGTH = 1 + 43
 
-/** How many verified cookies are remembered: what a busy process sees in some minutes, in at most 4 MB. */
+/** How many verified cookies a generation remembers: what a busy process sees in some minutes, in at most 4 MB. */
 const REMEMBERED = 5000
 
 /** Signs session IDs with the first secret and verifies them with all: the format is cookie-signature's, after `s:`. */
 export class Signer {
   readonly #keys: KeyObject[]
   /**
-   * Cookies that were verified, as they were sent, so that a returning visitor costs no HMAC. Only a whole cookie with
-   * a right signature is ever found in it, and looking one up compares hashes that are seeded anew in each process:
-   * its time tells nothing about parts of a signature. Two generations bound it.
+   * Cookies that were verified, as they were sent, so that a returning visitor costs no HMAC. Only a whole cookie with a
+   * valid signature is ever found here, and a look-up compares hashes that are seeded anew in each process, so its timing
+   * tells nothing about parts of a signature. Two generations bound the memory.
    */
   #recent = new Map<string, PresentedId>()
   #older = new Map<string, PresentedId>()
@@ -71,7 +71,7 @@ export class Signer {
       return undefined
     }
     const signed = value.slice(2)
-    if (signed.length - signed.lastIndexOf('.') !== SIGNATURE) {
+    if (signed.length - signed.lastIndexOf('.') !== SIGNATURE_LENGTH) {
       debug('cookie has no valid signature')
       return undefined
     }
@@ -92,7 +92,7 @@ function toKey(secret: Secret): KeyObject {
   return createSecretKey(ArrayBuffer.isView(secret) ? secret : Buffer.from(secret))
 }
 
-/** A copy that does not keep the whole header alive. */
+/** A copy that does not keep the whole header in memory, as a substring does. */
 function detach(text: string): string {
   return Buffer.from(text).toString()
 }
@@ -166,7 +166,7 @@ export function writeSessionCookie(res: ServerResponse, name: string, encoded: s
   res.setHeader('Set-Cookie', others === undefined ? [header] : ([] as string[]).concat(others, header))
 }
 
-/** What stands before the value, between it and the expiry, and after that. */
+/** A Set-Cookie header without its value and expiry: `name=` value `middle` expiry `end`. */
 interface Template {
   readonly name: string
   readonly settings: CookieSettings
@@ -178,8 +178,8 @@ const SOME_TIME = new Date(0)
 let template: Template | undefined
 
 /**
- * The header as the `cookie` package makes it. Between two cookies of an application mostly the value and the expiry
- * differ, so the rest is kept from one to the next.
+ * The header as the `cookie` package makes it. An application's cookies mostly differ in the value and the expiry only, so
+ * the rest is kept for the next one.
  */
 function toSetCookie(name: string, encoded: string, settings: CookieSettings): string {
   const { expires } = settings

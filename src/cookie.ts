@@ -20,22 +20,22 @@ export interface CookieData {
 }
 
 /**
- * What sessile notes of a session for its own use. It is stored with the cookie, under a key that express-session passes
- * over, as all names on the session belong to the user's data.
+ * What sessile itself notes of a session. It is stored in the cookie's JSON, under a key that express-session ignores, as
+ * all names on the session belong to the application.
  */
 export interface SessionNotes {
   /** When the session was made, was last given a new ID, and was last seen, in ms since the epoch. */
   created?: number
   renewed?: number
   seen?: number
-  /** Whose session it is, since when, what names it towards them, and what the application wants to know of it. */
+  /** The user it belongs to; since when; its handle in that user's list; and what the option `describe` recorded. */
   user?: string
   login?: number
   handle?: string
   about?: unknown
   /** Messages for the next request. */
   flash?: { [type: string]: unknown[] }
-  /** This session goes on under another ID: which one, sealed with this ID, and since when. */
+  /** In a forwarding note: the session's new ID, sealed with this one, and since when it has it, in ms since the epoch. */
   movedTo?: string
   movedAt?: number
 }
@@ -51,7 +51,7 @@ export function setNotes(cookie: object, value: SessionNotes): void {
   notes.set(cookie, value)
 }
 
-/** The notes in a stored cookie. */
+/** The notes in the stored JSON of a cookie. */
 export function storedNotes(cookie: object): SessionNotes | undefined {
   return (cookie as { [NOTES]?: SessionNotes })[NOTES]
 }
@@ -175,14 +175,14 @@ Object.defineProperties(Cookie.prototype, {
 
 const { toJSON } = Cookie.prototype
 let passedOver: unknown
-/** What the `data` accessor gave last: what comes from one that the application has put in its place, does not. */
+/** What our `data` accessor returned last, to recognise what comes from one that the application has put in its place. */
 let lastData: CookieData | undefined
 
-/** The stored texts of cookies mostly differ in the expiry, so the rest is kept from one to the next. */
+/** The JSON texts of an application's cookies mostly differ in the expiry only, so the rest is kept for the next one. */
 let template: { settings: CookieData; before: string; after: string } | undefined
 const SOME_TIME = new Date(0)
 
-/** As `JSON.stringify(cookie)`, in a tenth of the time for most cookies. */
+/** The same text as `JSON.stringify(cookie)`, for most cookies in a tenth of the time. */
 export function stringifyCookie(cookie: unknown): string {
   if (!(cookie instanceof Cookie)) return JSON.stringify(plainCookie(cookie))
   if (cookie.toJSON !== toJSON || notes.get(cookie)) return JSON.stringify(cookie)
@@ -200,7 +200,7 @@ export function stringifyCookie(cookie: unknown): string {
   return template.before + isoText(data.expires) + template.after
 }
 
-/** What is stored of a cookie that may be of any make. Notes in one that is not ours are not ours, but a user's data. */
+/** What is stored of a cookie of any class. In one that is not ours, `sessile` is no notes but a visitor's data: left out. */
 export function plainCookie(cookie: unknown): unknown {
   const { toJSON } = (cookie ?? {}) as { toJSON?: () => unknown }
   if (typeof toJSON === 'function') return toJSON.call(cookie)
@@ -211,8 +211,8 @@ export function plainCookie(cookie: unknown): unknown {
 }
 
 /**
- * Serialises a session as if it had no cookie, for a fifth of what a replacer function costs. `undefined` when the
- * cookie is not one of ours, or has a `toJSON` of the application's that must be heard.
+ * Serialises a session as if it had no cookie, in a fifth of the time that a replacer function takes. `undefined` when the
+ * cookie is not one of ours, or the application has replaced its `toJSON`.
  */
 export function stringifyWithout(cookie: unknown, session: object): string | undefined {
   if (!(cookie instanceof Cookie) || cookie.toJSON !== toJSON) return undefined
@@ -224,7 +224,7 @@ export function stringifyWithout(cookie: unknown, session: object): string | und
   }
 }
 
-/** A cookie as it was stored, ending at `expires`. */
+/** Makes a cookie of its stored JSON, ending at `expires`. */
 export function restoreCookie(stored: object, expires: Date | null | undefined): Cookie {
   const cookie = new Cookie() as unknown as Fields
   for (const key in stored) {
@@ -238,7 +238,7 @@ export function restoreCookie(stored: object, expires: Date | null | undefined):
   return cookie as unknown as Cookie
 }
 
-/** What of a cookie is a setting, and not its running expiry. */
+/** The settings of a cookie, without its running expiry. */
 export type CookieSettings = Omit<CookieData, 'expires'>
 
 export function settingsOf(cookie: Cookie | CookieSettings): CookieSettings {
@@ -246,7 +246,7 @@ export function settingsOf(cookie: Cookie | CookieSettings): CookieSettings {
   return { originalMaxAge, path, domain, httpOnly, secure, sameSite, partitioned, priority }
 }
 
-/** Brings into a cookie what others changed of its settings since `was`, where it was not changed itself. */
+/** Takes over the settings that others changed since `was`, unless they were changed in this cookie as well. */
 export function mergeSettings(was: Cookie, cookie: Cookie, theirs: Cookie): void {
   if (isSameSettings(theirs, was) || !isSameSettings(was, cookie)) return
   const { originalMaxAge, ...settings } = settingsOf(theirs)
@@ -254,7 +254,7 @@ export function mergeSettings(was: Cookie, cookie: Cookie, theirs: Cookie): void
   cookie.maxAge = originalMaxAge as number
 }
 
-/** Lifetimes that differ by less, in ms, are the same: setting `expires` to a time from now never gives one twice. */
+/** Lifetimes that differ by less than this, in ms, count as the same: an `expires` relative to now never gives one twice. */
 const SAME_LIFETIME = 1000
 
 export function isSameSettings(a: Cookie | CookieSettings, b: Cookie | CookieSettings): boolean {

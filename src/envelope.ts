@@ -8,7 +8,7 @@ type EncryptionKey = string | Uint8Array | KeyObject
 const KEY_BYTES = 32
 const HEX_KEY = /^[\da-f]{64}$/i
 const BASE64_KEY = /^[\w+/-]{43}=?$/
-/** Name of the key; IV of 12 bytes; ciphertext with a tag of 16 bytes. */
+/** The parts, in base64url: the name of the key; the IV of 12 bytes; the ciphertext with its tag of 16 bytes. */
 const ENVELOPE = /^v1\.([\w-]{8})\.([\w-]{16})\.([\w-]{22,})$/
 const IV_BYTES = 12
 const TAG_BYTES = 16
@@ -18,7 +18,10 @@ interface Key {
   readonly key: KeyObject
 }
 
-/** AES-256-GCM over the text of a record, the key it is stored under as associated data; docs/decisions/encryption-envelope.md. */
+/**
+ * Encrypts the texts of records with AES-256-GCM; the key that a record is stored under is the associated data. See
+ * docs/decisions/encryption-envelope.md.
+ */
 export class Envelope {
   readonly #keys: readonly Key[]
 
@@ -28,6 +31,7 @@ export class Envelope {
     if (this.#keys.length === 0) throw new OptionError('encryption option must be a key or a list of at least one key')
   }
 
+  /** Encrypts with the first key. */
   seal(text: string, storedUnder: string): string {
     const { key, name } = this.#keys[0] as Key
     const iv = randomBytes(IV_BYTES)
@@ -37,6 +41,7 @@ export class Envelope {
     return `{"cookie":{"originalMaxAge":null},"sealed":"${envelope}"}`
   }
 
+  /** @throws SessionError when none of the keys decrypts it, or it was changed or copied from another record */
   open(record: string, storedUnder: string): string {
     const envelope = envelopeIn(record)
     if (envelope === undefined) {
@@ -72,7 +77,7 @@ export function envelopeIn(text: string): string | undefined {
   }
 }
 
-/** The message has enough of the key to find the record by, and too little to use it as an ID. */
+/** The message shows enough of the key to find the record, and too little to use it as an ID. */
 function unreadable(key: string, why: string, remedy = 'Delete it', cause?: unknown): SessionError {
   const message = `the record of session ${shortened(key)} cannot be read, as it ${why}. ${remedy}`
   return new SessionError('ERR_SESSION_SEALED', message, { cause })

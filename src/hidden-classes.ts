@@ -1,13 +1,13 @@
 import { IncomingMessage, type ServerResponse } from 'node:http'
 
-/** Node 24 and later have a V8 that shares the hidden classes of such objects. */
+/** The V8 of Node 24 and later shares the hidden classes of objects with the same prototype. */
 const sharesHiddenClasses = Number.parseInt(process.versions.v8, 10) >= 13
 
 /**
- * Express gives each request and response the prototypes of its application. Before version 13, V8 then makes a hidden
- * class anew for every property that anybody adds to one of them, and no inline cache hits again: most of what any
- * middleware costs. An object that had a property deleted is kept as a dictionary instead and costs none of that; so
- * one that Node sets is deleted and set again. See docs/decisions/hidden-classes.md.
+ * Express gives each request and response the prototypes of its application. V8 before version 13 then makes a new hidden
+ * class for every property that is added to one of them, and inline caches never hit: most of what any middleware costs.
+ * V8 keeps an object that had a property deleted as a dictionary instead, which has none of that cost; so a property that
+ * Node sets is deleted and set again. See docs/decisions/hidden-classes.md.
  */
 export const leaveHiddenClasses: (req: IncomingMessage, res: ServerResponse) => void = sharesHiddenClasses
   ? () => undefined

@@ -1,15 +1,16 @@
-/**
- * Keeps a value on an object where no key, no symbol and no proxy shows it: in a private field, stamped onto an object
- * that was made elsewhere. Function constructors (which `Session.call(this)` needs) cannot declare private fields, a
- * property would show, and defining a hidden one or using a WeakMap costs ten times as much on every request.
- */
+/** A base class whose "new" object is the one it is given, so that a subclass adds its private fields to that one. */
 class Given {
   constructor(object: object) {
     return object
   }
 }
 
-/** Makes a private slot for values of one type. */
+/**
+ * Makes a slot that keeps a value on an object where no key, no symbol and no proxy shows it: in a private field, added to
+ * an object that was made elsewhere. Function constructors (which `Session.call(this)` needs) cannot declare private fields,
+ * a property would show, and defining a hidden one or using a WeakMap costs ten times as much on every request. See
+ * docs/decisions/hidden-state.md.
+ */
 export function hiddenSlot<T>(): {
   set(object: object, value: T): void
   get(object: object): T | undefined
