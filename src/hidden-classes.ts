@@ -1,6 +1,6 @@
 import { IncomingMessage, type ServerResponse } from 'node:http'
 
-/** The V8 of Node 24 and later shares the hidden classes of objects with the same prototype. */
+/** The V8 of Node 24 and later remembers the hidden classes of objects whose prototype was replaced. */
 const sharesHiddenClasses = Number.parseInt(process.versions.v8, 10) >= 13
 
 /**

@@ -31,16 +31,17 @@ declare global {
 
 /**
  * Makes the session middleware.
- * @param options the secret that signs the session cookie, or a list of them, which stands for the recommended options
- *   with it; or an object of options
- * @throws TypeError that names the option which cannot be used
+ * @param options an object of options; or only the secret that signs the session cookie, or a list of secrets, which stands
+ *   for `{ secret, resave: false, saveUninitialized: false, clearCookie: true }`, with `NODE_ENV=production` also for
+ *   `cookie: { httpOnly: true, secure: 'auto', sameSite: 'lax' }`
+ * @throws TypeError with the code `ERR_SESSION_OPTION`, which names the option that cannot be used
  */
 function session(options?: session.SessionOptions | session.Secret | session.Secret[]): session.Sessions
 function session(...given: options.Given): session.Sessions {
   return createSessions(given, deprecate)
 }
 
-/** Made here, so that its notices name the line that calls `session()`. */
+/** Made in this file, because `depd` then names the line that calls `session()` in its notices. */
 const deprecate = depd('express-session')
 
 namespace session {

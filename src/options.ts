@@ -61,7 +61,7 @@ export type Secret = string | NodeJS.ArrayBufferView | ArrayBuffer | KeyObject
 
 /** Carries the session ID in place of the cookie, for example in a header. Nothing is signed or set besides it. */
 export interface Transport {
-  /** The ID that the request brings, if any. */
+  /** The ID that the request presents, if any. */
   read(req: Request): string | null | undefined
   /** Gives the ID to the client; called before the headers leave, whenever a cookie would be set. */
   write(req: Request, res: ServerResponse, id: string): void
@@ -76,19 +76,22 @@ export interface SessionOptions {
   secret?: Secret | Secret[] | undefined
   /** The name of the cookie. Default: `'connect.sid'`. */
   name?: string | undefined
-  /** An older name of `name`. */
+  /** An older name of the option `name`, which comes first if both are given. */
   key?: string | undefined
   /** The cookie's settings, or a function of the request. Default: `{ path: '/', httpOnly: true }`. */
   cookie?: session.CookieOptions | ((req: Request) => session.CookieOptions) | undefined
-  /** Makes a new ID, or a promise of one. Default: 24 random bytes from `uid-safe`. */
+  /**
+   * Makes a new session ID, or a promise of one; it has to be unique, and unguessable (OWASP: at least 64 bits of entropy).
+   * Default: 24 random bytes from `uid-safe`.
+   */
   genid?: ((req: Request) => string | PromiseLike<string>) | undefined
-  /** Whether to trust `X-Forwarded-Proto`. Default: Express's `trust proxy` decides. */
+  /** Whether to trust the header `X-Forwarded-Proto`. Default: Express's setting `trust proxy` decides. */
   proxy?: boolean | undefined
-  /** Saves sessions that did not change, too. Default: `true`, deprecated; use `false`. */
+  /** Also saves sessions that did not change. Default: `true`, deprecated; use `false`. */
   resave?: boolean | undefined
   /** Sends the cookie on every response, so that its expiry moves in the browser too. Default: `false`. */
   rolling?: boolean | undefined
-  /** Saves new sessions that nothing was put into, too. Default: `true`, deprecated; use `false`. */
+  /** Also saves new sessions that nothing was put into. Default: `true`, deprecated; use `false`. */
   saveUninitialized?: boolean | undefined
   /** Where sessions are kept. Default: a new `MemoryStore`. */
   store?: session.Store | undefined
@@ -100,9 +103,9 @@ export interface SessionOptions {
 
   /** The property of the request that holds the session; the ID and the store go to this name + `ID` and + `Store`. Default: `'session'`. */
   property?: string | undefined
-  /** Requests for which this returns true get no session. */
+  /** Requests for which this returns true get no session. Default: none. */
   skip?: ((req: Request) => boolean) | undefined
-  /** Carries the ID in place of a cookie. */
+  /** Carries the ID in place of the cookie. Default: the cookie. */
   transport?: Transport | undefined
   /**
    * What the client gets when the session cannot be saved at the end of a response. `'respond'`: the response; the
@@ -110,18 +113,24 @@ export interface SessionOptions {
    * `res.headersSent` is false until then. `'disconnect'`: nothing, the connection is cut. Default: `'respond'`.
    */
   onSaveError?: 'respond' | 'error' | 'disconnect' | undefined
-  /** What a request gets when its session cannot be loaded: an error through `next`, or no session. Default: `'error'`. */
+  /**
+   * What a request gets when its session cannot be loaded. `'error'`: the store's error through `next`. `'skip'`: no
+   * `req.session`. Default: `'error'`.
+   */
   onLoadError?: 'error' | 'skip' | undefined
-  /** What a request gets when the stored record is not a session: an error through `next`, or a new session. Default: `'error'`. */
+  /**
+   * What a request gets when the stored record is not a session. `'error'`: an error through `next`, with the code
+   * `ERR_SESSION_INVALID_RECORD` or `ERR_SESSION_SEALED`. `'replace'`: a new session. Default: `'error'`.
+   */
   onInvalidRecord?: 'error' | 'replace' | undefined
   /**
    * What happens when two requests change one session at the same time, on a record store. `'merge'`: both changes are
-   * kept, key by key. `'overwrite'`: the later one is, as in express-session. Default: `'merge'`.
+   * kept, key by key. `'overwrite'`: the later one wins, as in express-session. Default: `'merge'`.
    */
   conflict?: 'merge' | 'overwrite' | undefined
   /** Renews the expiry of an unchanged session in the store at most once per this many ms. Default: 0, on every request. */
   touchAfter?: number | undefined
-  /** How many ms a request waits for the store to answer. Default: 0, without limit. */
+  /** How many ms to wait for each answer of the store, before `ERR_SESSION_STORE_TIMEOUT`. Default: 0, without limit. */
   timeout?: number | undefined
 
   /**
@@ -137,16 +146,20 @@ export interface SessionOptions {
   renewalGrace?: number | undefined
   /**
    * What happens when a replaced ID is used after its grace period, which may mean that it was stolen. `'ignore'`: the
-   * event `staleId` and a new session. `'destroy'`: the session that now has the newer ID is destroyed as well. Default:
+   * event `staleId`, and a new session. `'destroy'`: also, the session that now has the newer ID is destroyed. Default:
    * `'ignore'`.
    */
   onStaleId?: 'ignore' | 'destroy' | undefined
   /**
-   * Stores sessions under a hash of their IDs, so that a leaked database gives nobody a cookie. `key` makes it an HMAC;
-   * `migrate` still finds sessions stored under plain IDs, once. Needs a record store. Default: `false`.
+   * Stores sessions under a hash of their IDs, so that a leaked database contains no cookie. `key` makes it an HMAC;
+   * `migrate` also finds sessions that are still stored under their plain IDs, and moves them. Needs a record store.
+   * Default: `false`.
    */
   hashIds?: HashIds | undefined
-  /** Encrypts what is stored (AES-256-GCM): a key of 32 bytes, or a list of which the first encrypts. Needs a record store. */
+  /**
+   * Encrypts what is stored (AES-256-GCM): a key of 32 bytes, or a list, of which the first encrypts and all decrypt. Needs
+   * a record store. Default: none.
+   */
   encryption?: Encryption | undefined
   /**
    * Returns the ID of the user that the session belongs to, or `undefined` for nobody: for lists of a user's sessions,
@@ -163,7 +176,7 @@ export interface SessionOptions {
    * `ERR_SESSION_LIMIT`. Default: `'endOldest'`.
    */
   onSessionLimit?: 'endOldest' | 'refuse' | undefined
-  /** Warns once of each common mistake. Default: unless `NODE_ENV` is `production`. */
+  /** Warns once of each common mistake. Default: `true`, but `false` when `NODE_ENV` is `production`. */
   hints?: boolean | undefined
   /** Removes the cookie of a destroyed session from the browser. Default: `false`; in the short form `true`. */
   clearCookie?: boolean | undefined
@@ -171,17 +184,17 @@ export interface SessionOptions {
   noStore?: boolean | undefined
 }
 
-/** The options, checked and completed; where one has no default it is left out. */
+/** The options, checked, with the defaults filled in; one that has no default is `undefined`. */
 export type ResolvedOptions = {
   readonly [Name in Exclude<keyof SessionOptions, 'secret' | 'key' | Optional>]: NonNullable<SessionOptions[Name]>
 } & Readonly<Pick<SessionOptions, Optional>> & { readonly secrets: readonly Secret[] | undefined }
 
 type Optional = 'genid' | 'proxy' | 'store' | 'skip' | 'transport' | 'hashIds' | 'encryption' | 'user' | 'describe'
 
-/** Node takes longer timers for ones of 1 ms: what is to wait for longer, waits for ever. */
+/** In ms. Node fires longer timers after 1 ms, so a longer timeout counts as none. */
 const LONGEST_TIMER = 2 ** 31 - 1
 
-/** express-session takes whatever is false for an option that is not given; but `Number` of no number is a mistake. */
+/** To express-session, a falsy option is one that is not given. `NaN` is checked nevertheless: it is always a mistake. */
 const given =
   (check: Check): Check =>
   (value, option) =>
@@ -375,7 +388,7 @@ function resolveSecrets(secret: SessionOptions['secret']): readonly Secret[] | u
   return secrets
 }
 
-/** Secrets that stand in tutorials, and so in every list of guesses. */
+/** Secrets from tutorials, which are in every list of guesses. */
 const WELL_KNOWN =
   /^(keyboard ?cat|secret|your[-_ ]?secret.*|change ?(me|it)|shh+.*|my[-_ ]?secret.*|session[-_ ]?secret|a secret|mysecretkey|set session_secret.*|undefined|null)$/i
 
@@ -455,7 +468,7 @@ function canSet(name: string, settings: { path?: string; domain?: string }): boo
   }
 }
 
-/** `Infinity` is for who wants sessions to end some time after their last change. */
+/** `touchAfter: Infinity` is deliberate: sessions then end some time after their last change. */
 function warnOfLateTouch(touchAfter: number | undefined, maxAge: number | undefined): void {
   if (!touchAfter || !maxAge || touchAfter < maxAge || touchAfter === Infinity) return
   warnOnce(

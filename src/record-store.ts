@@ -6,7 +6,7 @@ import { Store } from './store'
 
 type SessionData = session.SessionData
 
-/** Names the content of a record: differs whenever the content does. Opaque to everyone but the store. */
+/** Identifies the content of a record: differs whenever the content does. Only the store knows what is in it. */
 export type Version = string | number
 
 /** What a record store keeps for one session. */
@@ -17,7 +17,7 @@ export interface SessionRecord {
   expires: number
   /** The version of `text`, for a later write "only if unchanged". */
   version: Version
-  /** True when `read` was asked to renew and did so in the same round trip. */
+  /** True when `read` was asked to renew, and has done so. */
   renewed?: boolean
 }
 
@@ -61,9 +61,9 @@ export abstract class RecordStore extends Store {
   declare ttl: number
   /** How sessions become text. Default: JSON. */
   declare serializer: Serializer
-  /** True when the records never leave this process, so that a text may be parsed as late as it is looked at. */
+  /** True when the records never leave this process, so that a text need not be parsed before it is looked at. */
   declare readonly inProcess: boolean
-  /** True when what `link` notes ends at its own `expires`, and is to be noted again as the session is renewed. */
+  /** True when a link ends at its own `expires`, so that `link` is to be called again when the session is renewed. */
   declare readonly linksExpire: boolean
 
   /**
@@ -71,15 +71,15 @@ export abstract class RecordStore extends Store {
    * there in the same round trip and say so with `renewed: true`, or ignore it.
    */
   abstract read(id: string, renewTo?: number): MaybePromise<SessionRecord | null>
-  /** Writes text and end (ms since the epoch) if the condition holds and answers the new version, else `null`. */
+  /** Writes text and end (ms since the epoch) if the condition holds. Answers the new version, or `null` if it does not. */
   abstract write(id: string, text: string, expires: number, condition: WriteCondition): MaybePromise<Version | null>
-  /** Moves the end of a live record, never its text or version. False when there is none. */
+  /** Moves the end of a live record (ms since the epoch), never its text or version. False when there is none. */
   abstract renew(id: string, expires: number): MaybePromise<boolean>
   /** Deletes; given a version, only if it is still that one. False when there was no such live record. */
   abstract remove(id: string, version?: Version): MaybePromise<boolean>
   /**
-   * Live records, about `limit` a page, from the cursor `null` on. A record that lives through the whole scan appears
-   * at least once.
+   * A page of about `limit` live records; the cursor `null` begins. A record that lives through the whole scan appears at
+   * least once.
    */
   abstract scan(cursor: string | null, limit: number): MaybePromise<RecordPage>
 
@@ -94,7 +94,7 @@ export abstract class RecordStore extends Store {
 
   /** Notes that session `id` is the user's, at least until `expires` (ms since the epoch). Noting it twice is fine. */
   link?(user: string, id: string, expires: number): MaybePromise<void>
-  /** Takes that back. */
+  /** Undoes `link`; no error when there is nothing to undo. */
   unlink?(user: string, id: string): MaybePromise<void>
   /** The IDs noted for a user; some of them may be gone by now. */
   linked?(user: string): MaybePromise<string[]>
@@ -106,7 +106,10 @@ export abstract class RecordStore extends Store {
     return Number.isNaN(at) ? Date.now() + this.ttl : at
   }
 
-  /** The data of a record as JSON has it, its cookie ending when the record does. */
+  /**
+   * The data of a record, as parsed, except that its cookie ends when the record does.
+   * @throws SessionError (`ERR_SESSION_INVALID_RECORD`) when the text cannot be parsed
+   */
   parse(id: string, record: SessionRecord): SessionData {
     let data: SessionData | null
     try {
@@ -190,7 +193,7 @@ export abstract class RecordStore extends Store {
   }
 }
 
-/** No private method: `MemoryStore` is a function and does not run the constructor. */
+/** Not a private method, as `MemoryStore` is a function that does not run the constructor of this class. */
 function textOf({ serializer }: RecordStore, data: SessionData): string {
   return serializer === JSON ? JSON.stringify(data) : serializer.stringify(plainRecord(data))
 }

@@ -10,13 +10,13 @@ import { RecordStore, type RecordPage, type SessionRecord, type Version, type Wr
 export type HashIds =
   | boolean
   | {
-      /** Makes the hash an HMAC with this key. Default: a plain SHA-256, enough for IDs of 128 random bits and more. */
+      /** Makes the hash an HMAC-SHA-256 with this key. Default: SHA-256, enough for IDs of 128 random bits and more. */
       key?: Secret | undefined
-      /** Finds sessions stored under their plain IDs, encrypted or not, once more, and moves them. Default: `false`. */
+      /** Also finds sessions that are still stored under their plain IDs, encrypted or not, and moves them. Default: `false`. */
       migrate?: boolean | undefined
     }
 
-/** What can be done with records whose IDs are not known: they are named by the keys they are stored under. */
+/** Access to records by the keys that they are stored under, where their IDs are not known. */
 export interface KeyedStore {
   keyOf(id: string): string
   readKey(key: string): MaybePromise<SessionRecord | null>
@@ -24,12 +24,12 @@ export interface KeyedStore {
   unlinkKey(user: string, key: string): MaybePromise<void>
 }
 
-/** Begins every hashed ID, so that none is ever taken for a plain one. */
+/** Begins every hashed ID, so that it is never taken for a plain one. */
 const HASHED = 'h1.'
 
 /**
- * Stores records under hashes of their IDs, encrypted, or both, in another record store. `scan` and `linked` give the
- * keys of records in place of their IDs. What does not open is an error with the code `ERR_SESSION_SEALED`.
+ * Stores records in another record store: under hashes of their IDs, encrypted, or both. `scan` and `linked` give the keys
+ * of records in place of their IDs. A record that cannot be decrypted is an error with the code `ERR_SESSION_SEALED`.
  */
 export class SealedStore extends RecordStore implements KeyedStore {
   readonly #inner: RecordStore
@@ -85,7 +85,7 @@ export class SealedStore extends RecordStore implements KeyedStore {
   write(id: string, text: string, expires: number, condition: WriteCondition): MaybePromise<Version | null> {
     const key = this.keyOf(id)
     const write = (): MaybePromise<Version | null> => this.#inner.write(key, this.#seal(key, text), expires, condition)
-    // Whoever has a version has read the record, and so moved it.
+    // Whoever has a version has read the record, which moved it.
     return typeof condition === 'object' ? write() : afterwards(this.#moveFromPlain(id, key), write)
   }
 
@@ -99,10 +99,13 @@ export class SealedStore extends RecordStore implements KeyedStore {
     )
   }
 
-  /** The plain record goes first: one that is just being moved is then found under its hash, or taken back by its mover. */
+  /**
+   * Removes the plain record first. If another request is just moving it, the copy under the hash is then found here, or
+   * removed by that request.
+   */
   remove(id: string, version?: Version): MaybePromise<boolean> {
     const key = this.keyOf(id)
-    // Whoever has a version has read the record, and so moved it.
+    // Whoever has a version has read the record, which moved it.
     if (version !== undefined || !this.#mayBePlain(id)) return this.#inner.remove(key, version)
     return afterwards(this.#inner.remove(id), (plain) =>
       afterwards(this.#inner.remove(key), (hashed) => plain || hashed),
@@ -128,7 +131,7 @@ export class SealedStore extends RecordStore implements KeyedStore {
     return this.#inner.expiresOf(data)
   }
 
-  /** Neither of these opens records, so they work without the right key, too. */
+  /** `length` and `clear` decrypt nothing, so they work without the right key, too. */
   override length(callback?: Callback<[length?: number]>): Promise<number> | undefined {
     return this.#inner.length(callback)
   }
@@ -137,7 +140,7 @@ export class SealedStore extends RecordStore implements KeyedStore {
     return this.#inner.clear(callback)
   }
 
-  /** A presented ID that looks like a hash is never looked up as it is: it would open what a leaked hash names. */
+  /** An ID that looks like a hash is never looked up as it is: a leaked hash would then serve as an ID. */
   #mayBePlain(id: string): boolean {
     return this.#migrate && !id.startsWith(HASHED)
   }
@@ -157,7 +160,7 @@ export class SealedStore extends RecordStore implements KeyedStore {
     })
   }
 
-  /** When the plain record is gone by the time it is to be removed, somebody has destroyed the session meanwhile. */
+  /** If the plain record is gone when it is to be removed, somebody has destroyed the session: the copy goes, too. */
   #rewrite(id: string, key: string, { text, expires }: SessionRecord): MaybePromise<SessionRecord | null> {
     return afterwards(this.#inner.write(key, this.#seal(key, text), expires, 'absent'), (version) => {
       if (version === null) return this.readKey(key)

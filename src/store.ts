@@ -12,13 +12,13 @@ type SessionData = session.SessionData
  * The classic store contract: what express-session asks of a store, unchanged.
  *
  * A store calls back exactly once, at once or later. It may return a promise instead of, or besides, calling back:
- * what comes first counts. What it throws counts as its error. It emits `disconnect` when it cannot answer for a
- * while, and `connect` when it can again.
+ * whichever comes first counts. What it throws counts as its error. It emits `disconnect` when it cannot answer for a
+ * while, and `connect` when it can again; in between, requests get no session.
  */
 export declare abstract class AbstractStore extends EventEmitter {
   /** Passes the session's data, or nothing when there is none or it has expired (an error with the code `ENOENT` says the same). */
   abstract get(id: string, callback: Callback<[data?: SessionData | null]>): unknown
-  /** Stores the data whole, over whatever was there, until `data.cookie.expires`, else for the store's own default. */
+  /** Replaces what is stored by the whole data, until `data.cookie.expires`, else for the store's own default lifetime. */
   abstract set(id: string, data: SessionData, callback?: Callback): unknown
   /** Deletes; no error when there is nothing to delete. */
   abstract destroy(id: string, callback?: Callback): unknown
@@ -44,7 +44,7 @@ export type Store = AbstractStore
 /** The middleware's own addition to a store: gives the request a new session. */
 export type GeneratingStore = Store & { generate(req: Request): MaybePromise<void> }
 
-/** The base of all stores. A function and not a class: stores call it on themselves, or never call it at all. */
+/** The base of all stores. A function, not a class: old stores call it on themselves (`Store.call(this)`), or never. */
 export const Store = function Store(this: EventEmitter): void {
   EventEmitter.call(this as never)
 } as unknown as typeof AbstractStore
@@ -91,11 +91,11 @@ Store.prototype.createSession = function createSession(req: SessionRequest, data
 
 const BASE = { regenerate: Store.prototype.regenerate, createSession: Store.prototype.createSession }
 
-/** Whether an application or a store has put a method of its own in the place of the one that stores inherit. */
+/** Whether an application or a store has replaced a method that stores inherit. */
 export function isReplaced(store: Store, name: keyof typeof BASE): boolean {
   if (store[name] === BASE[name]) return false
   let base: object | null = store
-  // That of express-session counts, too: it is known by what else it has.
+  // The base may be express-session's as well: it is recognised by the methods it has.
   while (base && !(Object.hasOwn(base, 'load') && Object.hasOwn(base, 'createSession'))) {
     base = Object.getPrototypeOf(base) as object | null
   }
