@@ -12,15 +12,16 @@ import type { RecordStore, SessionRecord } from './record-store'
 import type { KeyedStore } from './sealed-store'
 import type { LiveSession } from './session'
 
-/** One of a user's sessions, for a page that lists them. */
+/** One of a user's sessions, as a page that lists them needs it. */
 export interface UserSession {
-  /** Names the session towards `end`, as long as it is the user's, whatever its ID. It tells nothing about the ID. */
+  /** Identifies the session for `end`, as long as it is this user's, whatever its ID. It reveals nothing of the ID. */
   readonly handle: string
   readonly created: Date
+  /** The last request, as far as it was stored: with `idleTimeout`, or from the expiry. */
   readonly lastSeen: Date
   /** What the option `describe` recorded. */
   readonly about: unknown
-  /** Whether it is the session of the request that asks. */
+  /** Whether it is the session of the request given to `list`. */
   readonly current: boolean
 }
 
@@ -28,7 +29,7 @@ export interface UserSession {
 export interface UserSessionsApi {
   /** A user's live sessions, the newest first. */
   list(user: string | number, req?: IncomingMessage): Promise<UserSession[]>
-  /** Ends one session of a user; false when it is none of theirs, or has ended. */
+  /** Ends one session of a user; false when it is not theirs, or has ended already. */
   end(user: string | number, handle: string): Promise<boolean>
   /** Ends all sessions of a user and answers how many: "log out everywhere". */
   endAll(user: string | number): Promise<number>
@@ -41,8 +42,8 @@ type IndexedStore = RecordStore & Required<Pick<RecordStore, 'link' | 'unlink' |
 const HANDLE_BYTES = 12
 
 /**
- * Logins that are no further apart, in ms, may not have seen each other. Of these the later one wins, for whoever looks;
- * a longer time may be due to a clock that is wrong, and a user who logs in always gets in.
+ * Logins no further apart than this, in ms, may not have seen each other, so their order decides, the same for all of
+ * them. Beyond that a wrong clock may be the reason, and the order is ignored: a user who logs in always gets in.
  */
 const AT_ONCE = 10_000
 
@@ -57,24 +58,25 @@ interface Live {
   readonly lifetime: number
 }
 
-/** What is noted of a session as a user's. */
+/** The notes that say whose session it is. */
 const OWNERSHIP = ['user', 'login', 'handle', 'about'] as const
 
-/** A session that is being stored: under which ID and for whom it stood in the index, and for whom it is entered now. */
+/** A session that is being stored, with its place in the index before (`formerId`, `former.user`) and now (`id`, `user`). */
 export interface Entry {
   readonly session: LiveSession
   readonly id: string
   readonly formerId: string
   readonly former: SessionNotes
   readonly user: string | undefined
-  /** It is in the index by now, under this ID and for this user, and was not before. */
+  /** Whether it was added to the index, under this ID and for this user. */
   readonly isNew: boolean
-  /** The index is renewing what it has already. */
+  /** The index is renewing the place that it had already. */
   readonly renewing?: PromiseLike<void> | undefined
+  /** Whether it may be one session too many. */
   readonly isBounded: boolean
 }
 
-/** Keeps the index of users' sessions, and the bound on their number. */
+/** Keeps the index of users' sessions, and limits their number. */
 export class UserSessions {
   readonly #store: IndexedStore & Partial<KeyedStore>
   readonly #options: UserOptions
@@ -89,14 +91,14 @@ export class UserSessions {
     this.#max = options.maxSessionsPerUser || Infinity
   }
 
-  /** Whether sessions of users who have too many may be refused, or ended as soon as they are stored. */
+  /** Whether the number of a user's sessions is limited. */
   get isBounded(): boolean {
     return this.#max !== Infinity
   }
 
   /**
-   * Whose session it is, as the application says.
-   * @throws OptionError when it says nothing that tells users apart
+   * Whose session it is, by the option `user`.
+   * @throws OptionError when that returns something that does not identify a user
    */
   userOf(session: LiveSession): string | undefined {
     const user: unknown = this.#options.user(session)
@@ -107,15 +109,15 @@ export class UserSessions {
     )
   }
 
-  /** Whether a session is somebody else's than the index has it. */
+  /** Whether a session belongs to another user than its notes say, and so the index. */
   isChanging(session: LiveSession): boolean {
     return this.userOf(session) !== notesOf(session.cookie)?.user
   }
 
   /**
-   * Stores a session and enters it in the index: before, so that who ends all of a user's sessions just then misses none,
-   * and after, as it may have been merged with what others wrote.
-   * @param isLogin whether it may be one too many; a session that is only entered late is not
+   * Stores a session and enters it in the index: before the save, so that "log out everywhere" misses none, and corrected
+   * after it, as the session may have been merged with what others wrote.
+   * @param isLogin whether it may be one session too many; one that is only entered late is not
    * @param formerId the ID under which it is in the index
    * @throws SessionError when the user has too many sessions and none is to be ended for it
    */
@@ -150,7 +152,7 @@ export class UserSessions {
     return result
   }
 
-  /** The first half of `storing`: notes whose it is, and enters it. */
+  /** The first half of `storing`: notes whose session it is, and enters it in the index. */
   async enter(session: LiveSession, req: IncomingMessage, isLogin: boolean, formerId = session.id): Promise<Entry> {
     const { id } = session
     const notes = notesOf(session.cookie) ?? {}
@@ -164,7 +166,7 @@ export class UserSessions {
     const linking = this.#store.link(user, id, this.#store.expiresOf(session))
     if (!isNew) {
       if (!isPromise(linking)) return entry
-      // Whoever waits for it is told.
+      // `settle` waits for it; if that is never called, the rejection must not end the process.
       linking.then(undefined, () => undefined)
       return { ...entry, renewing: linking }
     }
@@ -192,18 +194,18 @@ export class UserSessions {
     setNotes(session.cookie, notes)
   }
 
-  /** Takes back what `enter` did, as the session was not stored. That it fails too is no news. */
+  /** Undoes `enter`, as the session was not stored. */
   async leave({ former, id, isNew, session, user }: Entry): Promise<void> {
     const notes = notesOf(session.cookie)
     for (const name of OWNERSHIP) if (notes) Object.assign(notes, { [name]: former[name] })
     try {
       if (isNew && user !== undefined) await this.#store.unlink(user, id)
     } catch {
-      // Without its session the entry counts for nothing, and leaves when the store prunes.
+      // Without its session the entry does not count, and is removed when the store prunes.
     }
   }
 
-  /** The second half of `storing`: the session is in the index as what it was stored as, and as nothing else. */
+  /** The second half of `storing`: corrects the index by how the session was really stored. */
   async settle({ former, formerId, id, isBounded, isNew, renewing, session, user }: Entry): Promise<void> {
     const store = this.#store
     await renewing
@@ -220,8 +222,8 @@ export class UserSessions {
   }
 
   /**
-   * Bounds the number of the user's sessions, when the new one is stored: of several that log in at the same time, the
-   * last to get here sees all of them.
+   * Limits the number of the user's sessions, after the new one is stored: of several logins at the same time, the last to
+   * get here sees all of them.
    * @throws SessionError when the new one is one too many and none is to be ended for it
    */
   async #bound(user: string, id: string): Promise<void> {
@@ -231,7 +233,7 @@ export class UserSessions {
     const others = live.filter((other) => other !== own)
     if (!own || others.length < this.#max) return
 
-    // Of logins at once the later ones stay, or, where they are to be refused, the earlier ones.
+    // Of logins at the same time the later ones stay, or the earlier ones if logins are to be refused.
     const refuses = this.#options.onSessionLimit === 'refuse'
     const isBefore = (a: Live, b: Live): boolean => isLater(a, b) !== refuses
     const isAhead = (other: Live): boolean => (areAtOnce(own, other) ? isBefore(other, own) : refuses)
@@ -257,7 +259,7 @@ export class UserSessions {
     return new SessionError('ERR_SESSION_LIMIT', `this user has ${count} sessions, and may have ${this.#max}`)
   }
 
-  /** Has the index keep a session that lives on, where entries end by themselves. */
+  /** Keeps a renewed session in the index, if its entries end by themselves. */
   async renew(user: string, id: string, expires: number): Promise<void> {
     if (this.#store.linksExpire) await this.#store.link(user, id, expires)
   }
@@ -279,14 +281,14 @@ export class UserSessions {
     })
   }
 
-  /** Another request may have given the session a new ID meanwhile; its handle stays. */
+  /** By the handle as well, which stays when another request gives the session a new ID. */
   #isSame({ key, notes }: Live, session: LiveSession | undefined): boolean {
     if (!session) return false
     const handle = notesOf(session.cookie)?.handle
     return key === this.#keyOf(session.id) || (handle !== undefined && handle === notes.handle)
   }
 
-  /** A session that goes on under another ID just then may be missed at one look, and is found at the next. */
+  /** Looks twice: a session that is just being given a new ID may be missed once. */
   async end(user: string, handle: string): Promise<boolean> {
     let ended = false
     for (let misses = 0; misses < 2;) {
@@ -298,8 +300,8 @@ export class UserSessions {
   }
 
   /**
-   * A session that goes on under another ID just then is among the keys that are new at the next look; or it is in the
-   * index and not yet stored, but is when its old ID is gone.
+   * Looks again until there are no new keys: a session that is just being given a new ID has one at the next look. Or it is
+   * in the index already and not stored yet, but is so by the time its old ID is gone; hence the last loop.
    */
   async endAllBut(user: string, kept: LiveSession | undefined): Promise<number> {
     const seen = new Set(kept && [this.#keyOf(kept.id)])
@@ -320,7 +322,7 @@ export class UserSessions {
     return ended
   }
 
-  /** What is not there stays in the index: it may be about to be stored. If it is not, it leaves when the store prunes. */
+  /** A missing session stays in the index, as it may be about to be stored; else it is removed when the store prunes. */
   async #end(user: string, key: string): Promise<boolean> {
     const store = this.#store
     const ended = await (store.removeKey ? store.removeKey(key) : store.remove(key))
@@ -328,7 +330,7 @@ export class UserSessions {
     return ended
   }
 
-  /** The user's sessions that are still there, the newest first. What is gone leaves the index when the store prunes. */
+  /** The user's live sessions, the newest first. */
   async #live(user: string): Promise<Live[]> {
     const live: Live[] = []
     for (const key of await this.#store.linked(user)) {
@@ -338,7 +340,7 @@ export class UserSessions {
     return live.sort((a, b) => (b.notes.created ?? 0) - (a.notes.created ?? 0))
   }
 
-  /** A record that cannot be read is none of a session that anybody could use. */
+  /** A record that cannot be read counts as none: nobody can use its session. */
   async #read(key: string): Promise<Live | undefined> {
     const store = this.#store
     try {
@@ -370,12 +372,12 @@ function isLater(a: Live, b: Live): boolean {
   return loginOf(a) === loginOf(b) ? a.key > b.key : loginOf(a) > loginOf(b)
 }
 
-/** Made when the session became the user's; before there were handles, its key. */
+/** The handle was made when the session became the user's; a session stored before there were handles has its key. */
 function handleOf(key: string, { handle }: SessionNotes): string {
   return handle ?? key
 }
 
-/** What applications see of it. */
+/** The part of it that applications see. */
 export function userSessionsApi(
   users: UserSessions,
   sessionOf: (req: IncomingMessage) => LiveSession | undefined,

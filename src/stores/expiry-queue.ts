@@ -2,15 +2,15 @@
 export interface Ending {
   /** When it ends. */
   expires: number
-  /** The end it is queued by: never later than `expires`, often earlier, as renewing does not move it. */
+  /** The time that it is queued by: never later than `expires`, often earlier, as renewing does not move it. */
   queuedFor: number
   /** Its index in the heap, -1 outside. */
   place: number
 }
 
 /**
- * What ends first, first: a binary heap. Renewing costs nothing: an item that comes up before its time is queued
- * again for its new end.
+ * A binary heap: the item that ends first comes first. Renewing costs nothing: an item that comes up before its time is
+ * queued again for its new end.
  */
 export class ExpiryQueue<T extends Ending> {
   readonly #heap: T[] = []
@@ -21,7 +21,7 @@ export class ExpiryQueue<T extends Ending> {
     this.#rise(item)
   }
 
-  /** To be told when an item ends earlier than before. */
+  /** To be called when an item ends earlier than before. */
   hasten(item: T): void {
     if (item.expires >= item.queuedFor) return
     item.queuedFor = item.expires
@@ -39,7 +39,7 @@ export class ExpiryQueue<T extends Ending> {
     item.place = -1
   }
 
-  /** An item that has ended at this time, or `undefined`. It stays in the queue until it is removed. */
+  /** An item that has ended by this time, or `undefined`. It stays in the queue until it is removed. */
   ended(now: number): T | undefined {
     for (;;) {
       const first = this.#heap[0]

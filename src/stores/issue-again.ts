@@ -1,12 +1,13 @@
-/** For all connections of a pool, and of a few processes, that want the same row at once. */
+/** Enough for all connections of a few processes' pools that want the same row at once. */
 const MAX_TRIES = 12
+/** In ms. */
 const LONGEST_PAUSE = 100
 
 /**
- * Issues a statement again that the server rolled back in favour of another one, as servers ask for, after pauses of
- * random length, for those who collided not to do so anew.
+ * Issues a statement again that the server rolled back in favour of another one, as servers ask clients to do. Pauses of
+ * random length keep those that collided from doing so again.
  * @param rolledBack the error codes by which the server says so
- * @param aborted the code of what then fails in a transaction of the application's own, which is told the cause instead
+ * @param aborted the error code of a transaction of the application's own that was rolled back: the cause is thrown instead
  */
 export async function issueAgain<T>(
   issue: () => Promise<T>,

@@ -58,7 +58,7 @@ export interface MemoryStoreConstructor {
   readonly prototype: MemoryStore
 }
 
-/** `expires` and `queuedFor` count from START: V8 keeps numbers that small without an object for each. */
+/** `expires` and `queuedFor` are ms since START: V8 stores such small numbers without allocating an object for each. */
 class Entry implements Ending {
   queuedFor = 0
   place = -1
@@ -73,11 +73,11 @@ class Entry implements Ending {
 const START = Date.now()
 const PRUNE_BATCH = 500
 const MIN_PRUNE_DELAY = 1000
-/** What is stored later may end sooner than all that is there. */
+/** In ms. A session stored later may end sooner than all that are there. */
 const MAX_PRUNE_DELAY = 60_000
 const MAX_OPEN_SCANS = 16
 
-/** What was used longest ago, first. One iterator is kept: a new one would walk over every gap that deletions left. */
+/** Entries in the order of their last use. One iterator is kept: a new one would walk over the gaps of all deletions. */
 class Recency {
   readonly #entries = new Set<Entry>()
   #oldest = this.#entries.values()
@@ -103,20 +103,20 @@ class Recency {
   }
 }
 
-/** The state of one store, in one object and off the store, so that subclasses have all names to themselves. */
+/** The state of one store, kept off the store itself, so that subclasses can use any name. */
 class Memory {
   readonly entries = new ShardedMap<Entry>()
   readonly queue = new ExpiryQueue<Entry>()
   /** The IDs of each user's sessions, and the user of each session that has one. */
   readonly users = new Map<string, Set<string>>()
   readonly userOf = new Map<string, string>()
-  /** What stands in the queue, until its link ends, for a session that is linked and not stored. */
+  /** Placeholders in the queue for sessions that are linked and not stored yet, until their links end. */
   readonly awaited = new Map<string, Entry>()
   /** Scans under way; the oldest is given up when there are too many. */
   readonly scans = new Map<string, Iterator<Entry>>()
   scanCount = 0
   timer: NodeJS.Timeout | undefined
-  /** Kept when the store has a bound. */
+  /** The order of use, only kept when the store has a `max`. */
   readonly anonymous = new Recency()
   readonly signedIn = new Recency()
 
@@ -129,7 +129,7 @@ class Memory {
     return this.max !== Infinity
   }
 
-  /** The live entry, and dead ones forgotten on the way. */
+  /** The live entry with this ID; an expired one is dropped. */
   find(id: string): Entry | undefined {
     const entry = this.entries.get(id)
     if (!entry) return undefined
@@ -256,7 +256,7 @@ Object.setPrototypeOf(MemoryStore, RecordStore)
 
 Object.defineProperty(MemoryStore.prototype, 'inProcess', { value: true })
 
-// A subclass may have a `ttl` of its own, in seconds as is usual, and that is not this one.
+// A subclass may set a `ttl` of its own, usually in seconds, which must not become this one.
 Object.defineProperty(MemoryStore.prototype, 'ttl', {
   configurable: true,
   get(this: MemoryStore) {
@@ -317,8 +317,8 @@ const methods: Partial<MemoryStore> & ThisType<MemoryStore> = {
   },
 
   scan(cursor, limit) {
-    const { scans, entries } = memoryOf(this)
     const memory = memoryOf(this)
+    const { scans, entries } = memory
     const key = cursor ?? String(++memory.scanCount)
     const scan = scans.get(key) ?? entries.values()
     const page: RecordPage = { records: [], cursor: key }
@@ -376,15 +376,15 @@ for (const [name, value] of Object.entries(methods)) {
 }
 
 /**
- * What JSON.stringify and `+` put together lies in V8's memory in pieces until somebody looks at a character. In one
- * piece it takes a fifth less, and the next request is spared the copying.
+ * V8 keeps the results of JSON.stringify and `+` in pieces until a character is read. In one piece a text takes a fifth
+ * less memory, and the next request need not copy it.
  */
 function inOnePiece(text: string): string {
-  // Whatever the answer: a question whose answer is not used is optimised away.
+  // Both answers are the same text; a comparison whose result is not used would be optimised away.
   return text.charCodeAt(0) > 0 ? text : text.toString()
 }
 
-/** The version is the text itself: comparing a text with itself costs nothing, and what is the same lost nothing. */
+/** The version is the text itself: comparing it with itself costs nothing, and an equal text means that nothing was lost. */
 function recordOf(entry: Entry): SessionRecord {
   return { text: entry.text, expires: entry.expires + START, version: entry.text }
 }

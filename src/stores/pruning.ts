@@ -5,8 +5,8 @@ const REST = 50
 const LONGEST = 2 ** 31 - 1
 
 /**
- * Deletes expired records from time to time, in small steps, by a timer that keeps no process alive. A run begins only
- * when the one before has ended. What fails is told, and tried again the next time.
+ * Deletes expired records from time to time, in small steps, by a timer that does not keep the process alive. A run begins
+ * only after the one before has ended. Errors go to `onError`, and the next run tries again.
  */
 export class Pruning {
   #timer: NodeJS.Timeout | undefined
@@ -23,13 +23,13 @@ export class Pruning {
     private readonly onError: (error: unknown) => void,
   ) {}
 
-  /** Begins; called at the first use of a store, so that one that is made and not used has no timer. */
+  /** Starts the timer; called whenever the store is used, so that one that is never used has none. */
   start(): void {
     if (this.#timer || this.#stopped || this.interval === 0) return
     const pause = typeof this.interval === 'function' ? this.interval() : this.interval * (0.5 + Math.random())
     this.#timer = setTimeout(
       () => {
-        // Nobody waits for a run: what failed here would end the process, be it the callback itself.
+        // Nobody waits for a run, so no rejection may leave it: not even that of `onError` itself.
         this.#running = this.#run()
           .catch(this.onError)
           .catch(() => undefined)
@@ -39,7 +39,7 @@ export class Pruning {
     this.#timer.unref()
   }
 
-  /** Ends it, and waits for a step under way. */
+  /** Stops the timer, and waits for the run under way. */
   async stop(): Promise<void> {
     this.#stopped = true
     clearTimeout(this.#timer)

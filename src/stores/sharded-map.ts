@@ -1,4 +1,4 @@
-/** Odd, so that IDs of few different characters spread, too. */
+/** Odd, so that IDs made of few different characters are spread, too. */
 const SHARDS = 63
 
 /**
@@ -28,7 +28,7 @@ export class ShardedMap<V> {
     for (const shard of this.#shards) yield* shard.values()
   }
 
-  /** By the last characters, which differ from ID to ID even where a `genid` counts. */
+  /** By the last characters, which differ from ID to ID even if a `genid` counts. */
   #shardOf(key: string): Map<string, V> {
     let hash = 0
     for (let i = Math.max(0, key.length - 4); i < key.length; i++) hash = 31 * hash + key.charCodeAt(i)
