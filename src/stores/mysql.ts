@@ -28,7 +28,7 @@ import { Pruning } from './pruning'
 export interface MysqlStoreOptions {
   /** A pool or connection of `mysql2`, with callbacks or promises. It stays yours to end. */
   pool?: object | undefined
-  /** In place of `pool`: where to connect. The store ends what it opens. For what is not named here, make a pool. */
+  /** In place of `pool`: where to connect. The store ends what it opens. For other settings, make a pool yourself. */
   host?: string | undefined
   port?: number | undefined
   user?: string | undefined
@@ -42,11 +42,11 @@ export interface MysqlStoreOptions {
   queueLimit?: number | undefined
   /** Whether `close` ends the connections. Default: those that the store opened. */
   endConnectionOnClose?: boolean | undefined
-  /** Makes a table at its first use, when it is missing. Default: `true`. */
+  /** Makes a missing table when it is first used. Default: `true`. */
   createDatabaseTable?: boolean | undefined
   /**
-   * The names of the table, be it `database.table`, and of its columns. Default: `sessions` with `session_id`, `expires`,
-   * `data`. The sessions of users are noted in a table with `_user` behind it.
+   * The names of the table (also `database.table`) and of its columns. Default: `sessions` with `session_id`, `expires`,
+   * `data`. The option `user` needs a second table, with `_user` after the name of this one.
    */
   schema?:
     | {
@@ -58,15 +58,15 @@ export interface MysqlStoreOptions {
   expiration?: number | undefined
   /** Whether expired sessions are deleted. Default: `true`. */
   clearExpired?: boolean | undefined
-  /** About how often, in ms. Default: 15 minutes. */
+  /** About how often expired sessions are deleted, in ms. Default: 15 minutes. */
   checkExpirationInterval?: number | undefined
-  /** Is told of what fails in the background. Default: `console.error`. */
+  /** Called with what fails in the background. Default: `console.error`. */
   errorLog?: ((...message: unknown[]) => void) | undefined
   /** How sessions become text. Default: JSON. */
   serializer?: Serializer | undefined
 }
 
-/** `charset` is for a column that is the same here, whatever the charset. */
+/** `charset` is accepted and ignored: express-mysql-session makes its column with it, ours has utf8mb4 in any case. */
 const OPTIONS: Record<keyof MysqlStoreOptions | 'charset' | 'disableTouch', Check> = {
   pool: a('a pool or a connection of mysql2', (value) => has(value, 'execute')),
   host: anything,
@@ -115,7 +115,7 @@ interface Connection {
 }
 
 const CHECK_INTERVAL = 900_000
-/** What a MEDIUMTEXT holds, in bytes; a server that is not strict would cut what is longer. */
+/** The bytes that a MEDIUMTEXT holds; a server that is not in strict mode would truncate a longer text. */
 const LONGEST = 16_777_215
 /** The last second that an unsigned INT holds, in the year 2106. */
 const LAST_SECOND = 2 ** 32 - 1
@@ -126,9 +126,9 @@ const CONNECTION_SETTINGS = ['host', 'port', 'user', 'password', 'database'] as 
 const POOL_SETTINGS = ['waitForConnections', 'connectionLimit', 'maxIdle', 'idleTimeout', 'queueLimit'] as const
 
 /**
- * Sessions in MySQL 8 or MariaDB 10.6 and later, in the table of express-mysql-session. It keeps ends in whole seconds,
- * so a session lives up to a second longer. The version of a record is a hash of its text, which the server makes anew to
- * compare. All statements are prepared: nothing depends on how a server reads quotes.
+ * Sessions in MySQL 8 or MariaDB 10.6 and later, in the table of express-mysql-session. It has ends in whole seconds, so a
+ * session lives up to a second longer. The version of a record is a hash of its text, which the server computes to compare.
+ * All statements are prepared, so nothing depends on how a server reads quotes.
  */
 export class MysqlStore extends RecordStore {
   readonly #connection: Connection
@@ -138,7 +138,7 @@ export class MysqlStore extends RecordStore {
   readonly #pruning: Pruning
   /** Tables being made, by the SQL that makes them. */
   readonly #making = new Map<string, Promise<unknown>>()
-  /** The ID up to which the table was pruned: it has no index by end, and is not gone through anew for each step. */
+  /** The ID up to which this run has pruned: there is no index by end, and a step must not search the table from its start. */
   #prunedTo = ''
   #charsetChecked: Promise<void> | undefined
   #closing: Promise<void> | undefined
@@ -200,7 +200,7 @@ export class MysqlStore extends RecordStore {
     return this.#change(this.#sql.renew, [seconds(expires), id, now()])
   }
 
-  /** What has expired is left to pruning. */
+  /** Leaves an expired record to pruning. */
   async remove(id: string, version?: Version): Promise<boolean> {
     const { remove, removeVersion } = this.#sql
     return version === undefined ? this.#change(remove, [id, now()]) : this.#change(removeVersion, [id, now(), version])
@@ -212,8 +212,8 @@ export class MysqlStore extends RecordStore {
   }
 
   /**
-   * Looks for expired records first, which locks none, and deletes by ID, which locks no others; so several processes may
-   * do it at a time. The list of IDs is filled up with the last one, for the statement to stay the same.
+   * Looks for expired records first, which locks none, and deletes by ID, which locks no others, so several processes may
+   * prune at the same time. The list of IDs is padded with the last one, so that the prepared statement stays the same.
    */
   override async prune(limit: number): Promise<number> {
     const most = Math.min(limit, LARGEST_PRUNING)
@@ -226,7 +226,7 @@ export class MysqlStore extends RecordStore {
     return pruned
   }
 
-  /** Where nobody is noted there is no table, which a user with few rights is only told to keep off. */
+  /** The table may be missing, as it is made with the first link; a database user with few rights is then denied access. */
   async #pruneUsers(): Promise<void> {
     try {
       await this.#execute(this.#sql.pruneUsers, [now()])
@@ -266,7 +266,7 @@ export class MysqlStore extends RecordStore {
     return this.#query<Row[]>(sql, values)
   }
 
-  /** Whether a row was met; a client without the flag FOUND_ROWS counts only those that got other values. */
+  /** Whether a row was found; a client without the flag FOUND_ROWS counts only rows whose values have changed. */
   async #change(sql: string, values: unknown[]): Promise<boolean> {
     const { affectedRows, info } = await this.#query<Changed>(sql, values)
     return affectedRows > 0 || Number(/matched: (\d+)/.exec(info ?? '')?.[1]) > 0
@@ -276,7 +276,7 @@ export class MysqlStore extends RecordStore {
     return this.#query<T>(sql, values, [this.#sql.createUserTable, this.#sql.createTable])
   }
 
-  /** Looks for no table beforehand: this user may have no right to more than the rows of one that is there. */
+  /** Makes missing tables only after an error: the database user may have no rights but to the rows of existing ones. */
   async #query<T>(sql: string, values: unknown[], creations = [this.#sql.createTable]): Promise<T> {
     this.#pruning.start()
     await (this.#charsetChecked ??= this.#checkCharset())
@@ -293,8 +293,8 @@ export class MysqlStore extends RecordStore {
   }
 
   /**
-   * Where connections have the charset latin1, mysql2 leaves of each character its lower byte, which may be that of a
-   * quote: what a visitor types would become a part of the session.
+   * On a connection with the charset latin1, mysql2 sends only the low byte of each character, which may be a quote: what a
+   * visitor types could then change the JSON of the session.
    */
   async #checkCharset(): Promise<void> {
     try {
@@ -320,8 +320,8 @@ export class MysqlStore extends RecordStore {
   }
 
   /**
-   * Rows come as objects, whatever the pool is set to for its other users. On a single connection nothing is issued
-   * again: a deadlock rolls back all of a transaction in which the application may be, and that is for it to know.
+   * Rows come as objects, whatever the pool is configured to return. On a single connection no statement is issued again: a
+   * deadlock rolls back the whole transaction that the application may have open, so it has to get the error.
    */
   #execute(sql: string, values: unknown[]): Promise<unknown> {
     const query = { sql, rowsAsArray: false, nestTables: false, typeCast: true } as const
@@ -352,8 +352,8 @@ function seconds(expires: number): number {
 }
 
 /**
- * A link outlasts its own `expires` as long as its session is there; before that it may be one whose session is still to
- * be written. Users are kept as bytes, as the collations of text take `ada` and `ada ` for one.
+ * A link without a session is kept until its own `expires`, as the session may be about to be written; one with a session
+ * lives as long. Users are stored as bytes, as the collations of text take `ada` and `ada ` for the same.
  */
 function statements({ tableName = 'sessions', columnNames = {} }: NonNullable<MysqlStoreOptions['schema']>) {
   const quoted = (name: string): string => {

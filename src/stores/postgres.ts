@@ -27,22 +27,22 @@ export interface PostgresStoreOptions {
    */
   conString?: string | undefined
   conObject?: object | undefined
-  /** Default: `'session'`. The sessions of users are noted in a table with `_user` behind it. */
+  /** The name of the table. Default: `'session'`. The option `user` needs a second one, with `_user` after this name. */
   tableName?: string | undefined
-  /** Default: the connection's search path. */
+  /** The schema of the table. Default: by the connection's search path. */
   schemaName?: string | undefined
-  /** Makes a table at its first use, when it is missing. Default: `false`. */
+  /** Makes a missing table when it is first used. Default: `false`. */
   createTableIfMissing?: boolean | undefined
   /** Lifetime in seconds of a session whose cookie has no expiry, or a function of the session. Default: 86,400. */
   ttl?: number | ((session: object) => number) | undefined
   /** About how often, in seconds, expired sessions are deleted, by one process at a time; `false` for never. Default: 900. */
   pruneSessionInterval?: number | false | undefined
   /**
-   * Makes each pause out of `pruneSessionInterval`, both in ms; `false` for always the same. Default: at random, half as
-   * long to half as long again.
+   * A function from `pruneSessionInterval` in ms to the next pause in ms; `false` for always the same pause. Default: a
+   * random one, between half and one and a half times as long.
    */
   pruneSessionRandomizedInterval?: false | ((interval: number) => number) | undefined
-  /** Is told of what fails in the background. Default: `console.error`. */
+  /** Called with what fails in the background. Default: `console.error`. */
   errorLog?: ((...message: unknown[]) => void) | undefined
   /** How sessions become text; it has to be JSON text, as the column is. Default: JSON. */
   serializer?: Serializer | undefined
@@ -79,20 +79,20 @@ interface Row {
 
 const PRUNE_INTERVAL = 900
 const UNDEFINED_TABLE = '42P01'
-/** For the order of transactions, where they are isolated more than by default, and for a deadlock. */
+/** A serialization failure, where transactions are isolated more than by default, and a deadlock. */
 const ROLLED_BACK = ['40001', '40P01']
 const TRANSACTION_ABORTED = '25P02'
 /**
- * What PostgreSQL answers, `IF NOT EXISTS` or not, to one of two who make a table at the same time: by how far the other
- * is, a name is taken in a unique index of its catalogue, by a relation, or by the type of a relation's rows.
+ * What PostgreSQL answers, despite `IF NOT EXISTS`, to one of two clients that make a table at the same time: a name is
+ * taken in a unique index of its catalogue, by a relation, or by the type of a relation's rows.
  */
 const MADE_MEANWHILE = ['23505', '42P07', '42710']
 
 /**
  * Sessions in PostgreSQL, in the table of connect-pg-simple, whose column `sess` may be `json` or `jsonb` (`jsonb` refuses
- * the character U+0000). The version of a record is a hash of its text, made by the server, so that what other software
- * writes counts. Statements are not named, so that PgBouncer may pool by transaction. A read never renews: the UPDATE
- * would have the request wait for the disk.
+ * the character U+0000). The version of a record is a hash of its text, made by the server, so that writes of other
+ * software change it, too. Statements have no names, so that PgBouncer may pool by transaction. A read never renews, as
+ * the request would then wait for the disk.
  */
 export class PostgresStore extends RecordStore {
   readonly #pool: PostgresQueryable
@@ -196,7 +196,7 @@ export class PostgresStore extends RecordStore {
     return (this.#closing ??= this.#pruning.stop().then(() => this.#ownPool?.end()))
   }
 
-  /** Looks for no table beforehand: this user may have no right to more than the rows of one that is there. */
+  /** Makes missing tables only after an error: the database user may have no rights but to the rows of existing ones. */
   async #query(text: string, values: unknown[], creations = [this.#sql.createTable]): Promise<Row[]> {
     this.#pruning.start()
     for (const creation of creations) {
@@ -249,9 +249,10 @@ function codeOf(error: unknown): string {
 }
 
 /**
- * Times are compared and stored as connect-pg-simple does, in the time zone of the connection. A DELETE asks for the end
- * once more outside, as PostgreSQL asks only that again of a row that somebody renewed meanwhile. A link outlasts its own
- * `expire` as long as its session is there; before that it may be one whose session is still to be written.
+ * Times are compared and stored as connect-pg-simple does, in the time zone of the connection. A DELETE repeats the
+ * condition on `expire` outside of its subquery, as PostgreSQL checks only that again for a row that was renewed meanwhile. A
+ * link without a session is kept until its own `expire`, as the session may be about to be written; one with a session
+ * lives as long.
  */
 function statements(schemaName: string | undefined, tableName: string) {
   const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`

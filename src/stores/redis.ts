@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type session = require('../index')
-import { a, aSerializer, anything, aString, isPositive, optionsOf, unsupported, type Check } from '../checks'
+import { a, aSerializer, anything, aString, has, isPositive, optionsOf, unsupported, type Check } from '../checks'
 import { OptionError, warnOnce } from '../errors'
 import {
   DEFAULT_TTL,
@@ -11,6 +11,7 @@ import {
   type WriteCondition,
   type Version,
 } from '../record-store'
+import { surviveLostConnections } from './lost-connections'
 
 export interface RedisStoreOptions {
   /**
@@ -89,7 +90,7 @@ export class RedisStore extends RecordStore {
     return text === null ? null : { text, expires: renewTo, version: text, renewed: true }
   }
 
-  /** Ends are counted from when they were asked for: however late the answer is heard, none is told too late. */
+  /** The end is counted from when it was asked for, so that a slow answer never makes it later than it is. */
   async #get(key: string): Promise<SessionRecord | null> {
     const asked = Date.now()
     const [reply, pttl] = await Promise.all([this.#call('GET', key), this.#call('PTTL', key)])
@@ -124,7 +125,7 @@ export class RedisStore extends RecordStore {
     return (await this.#call('SET', key, text, 'PX', lifetime, ...only)) === null ? null : text
   }
 
-  /** What has ended already is not written, but takes the place of what was there. */
+  /** A record that has ended already is not written, but removes the one that it would replace. */
   async #writeEnded(key: string, condition: 'always' | 'absent' | 'present'): Promise<boolean> {
     if (condition === 'absent') return Number(await this.#call('EXISTS', key)) === 0
     const removed = Number(await this.#call('UNLINK', key)) === 1
@@ -153,7 +154,7 @@ export class RedisStore extends RecordStore {
     }
   }
 
-  /** The index first: a session that is noted and written meanwhile is then not left without its entry. */
+  /** The index first, so that a session that is linked and written meanwhile is not left without its entry. */
   override async removeAll(): Promise<void> {
     for (const prefix of [this.#users, this.#sessions]) {
       for await (const keys of this.#allKeys(prefix)) await Promise.all(keys.map((key) => this.#call('UNLINK', key)))
@@ -175,7 +176,7 @@ export class RedisStore extends RecordStore {
     } while (cursor !== null)
   }
 
-  /** Goes through one server after the other, by their names; the cursor is `<the server's cursor> <its name>`. */
+  /** Goes through the servers in the order of their names; the cursor is `<the server's cursor> <its name>`. */
   async #scanKeys(
     prefix: string,
     cursor: string | null,
@@ -225,8 +226,9 @@ export class RedisStore extends RecordStore {
   }
 }
 
-/** What PTTL answers for a key that is not there, and for one that other software has set without an end. */
+/** What PTTL answers for a key that does not exist. */
 const GONE = -2
+/** And for one without an end, as other software may have set it. */
 const ENDLESS = -1
 
 interface Script {
@@ -239,8 +241,8 @@ function script(source: string): Script {
 }
 
 /**
- * The version is the text, so that what other software writes counts. What is sent of it is a digest: the server takes
- * as long to compare either, and a session of 100 KB is written in four fifths of the time.
+ * The version is the text, so that writes of other software change it, too. Only its digest is sent: the server compares
+ * either in the same time, and a session of 100 KB is written in four fifths of the time.
  */
 const REPLACE = script(`
 local was = redis.call('GET', KEYS[1])
@@ -248,7 +250,7 @@ if not was or redis.sha1hex(was) ~= ARGV[1] then return 0 end
 if tonumber(ARGV[3]) > 0 then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) else redis.call('DEL', KEYS[1]) end
 return 1`)
 
-/** The key of a user lives as long as the last of the sessions in it. */
+/** The key of a user lives as long as the last session in it. */
 const LINK = script(`
 local id, ends, now = ARGV[1], ARGV[2], ARGV[3]
 local was = redis.call('ZSCORE', KEYS[1], id)
@@ -262,27 +264,27 @@ function sha1(text: string): string {
   return createHash('sha1').update(text).digest('hex')
 }
 
-/** Ends are sent as ms that are left, as connect-redis does: the server's clock may differ, its version as well. */
+/** The ms that are left. Redis gets no absolute time, as with connect-redis: its clock may differ, or it may be too old. */
 function left(expires: number): string {
   return String(Math.ceil(expires - Date.now()))
 }
 
-/** A client may be set to answer with Buffers. */
+/** A client may be configured to return Buffers. */
 function textOf(reply: unknown): string | null {
   return reply === null || typeof reply === 'string' ? reply : (reply as Buffer).toString()
 }
 
-/** A prefix that is short or empty can be that of other software's keys, too. */
+/** With a short or empty prefix, a key of other software may look like one of ours. */
 function nullIfOtherType(error: unknown): null {
   if (String(error).includes('WRONGTYPE')) return null
   throw error
 }
 
-/** What the store asks of a client, whichever package it is of. */
+/** What the store needs of a client, whatever package it comes from. */
 interface Commands {
-  /** What the client is set to put before every key, `''` for nothing. `send` does; a scan's pattern has to begin so. */
+  /** The prefix that the client is configured with, or `''`. `send` adds it; the pattern of a scan has to include it. */
   readonly keyPrefix: string
-  /** Sends a command, a word or more, to the master that has the key. */
+  /** Sends a command (one word or more before the key) to the master that has the key. */
   send(command: string[], key: string, args: string[]): Promise<unknown>
   /** Every master, in the order of their names. */
   servers(): Promise<Server[]>
@@ -305,9 +307,6 @@ interface NodeRedis {
   readonly _keyPrefix?: string
   readonly options?: { legacyMode?: boolean }
   readonly v4?: { sendCommand(args: string[]): Promise<unknown> }
-  on(event: 'error', listener: (error: unknown) => void): unknown
-  listeners(event: 'error'): unknown[]
-  listenerCount(event: 'error'): number
   sendCommand(args: string[]): Promise<unknown>
 }
 
@@ -322,25 +321,18 @@ interface NodeRedisCluster extends Omit<NodeRedis, 'sendCommand'> {
 }
 
 function commandsOf(client: unknown): Commands {
-  const has = (method: string): boolean => typeof (client as Record<string, unknown> | null)?.[method] === 'function'
-  if (has('call')) return ioRedis(client as IoRedis)
-  // The packages' callback interfaces, and redis before 4, have no method that connects.
-  if (!has('sendCommand') || !has('connect')) {
+  if (has(client, 'call')) return ioRedis(client as IoRedis)
+  // The callback interfaces of these packages, and redis before 4, have no method `connect`.
+  if (!has(client, 'sendCommand', 'connect')) {
     throw invalid('option client must be a client made by the package redis (4 or later) or ioredis (5 or later)')
   }
-  surviveLostConnections(client as NodeRedis)
-  if (has('nodeClient')) return nodeRedisCluster(client as NodeRedisCluster)
-  if (has('getMasterNode')) return nodeRedisSentinel(client as NodeRedisSentinel)
+  surviveLostConnections(client as object, warnOfLostConnection)
+  if (has(client, 'nodeClient')) return nodeRedisCluster(client as NodeRedisCluster)
+  if (has(client, 'getMasterNode')) return nodeRedisSentinel(client as NodeRedisSentinel)
   return nodeRedis(client as NodeRedis)
 }
 
-/** An `error` event that nobody listens to would end the process. */
-function surviveLostConnections(client: NodeRedis): void {
-  if (!client.listeners('error').includes(reportUnheard)) client.on('error', reportUnheard)
-}
-
-function reportUnheard(this: NodeRedis, error: unknown): void {
-  if (this.listenerCount('error') > 1) return
+function warnOfLostConnection(error: unknown): void {
   warnOnce('SESSION_REDIS', `the Redis client reports: ${String(error)}; listen to its 'error' events to hear of all`)
 }
 
@@ -354,7 +346,7 @@ function ioRedis(client: IoRedis): Commands {
     send: (command, key, args) => client.call(...command, key, ...args),
     async servers() {
       if (!client.isCluster || !client.nodes) return [serverOf(client)]
-      // Until the cluster is known, the nodes are those that the client was told of.
+      // Before it is connected, the client knows only the nodes that it was configured with.
       if (client.status !== 'ready') await client.call('PING')
       return client.nodes('master').map(serverOf).sort(byName)
     },
@@ -362,7 +354,7 @@ function ioRedis(client: IoRedis): Commands {
 }
 
 function nodeRedis(client: NodeRedis): Commands {
-  // In the legacy mode of redis 4, the client itself calls back.
+  // In the legacy mode of redis 4, the client takes callbacks, and its `v4` returns promises.
   const sender = (client.options?.legacyMode && client.v4) || client
   return oneServer((...args) => sender.sendCommand(args), client._keyPrefix)
 }

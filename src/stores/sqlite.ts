@@ -37,13 +37,13 @@ export interface SqliteStoreOptions {
    * close. Where other processes write to the same file, set a busy timeout.
    */
   database?: SqliteDatabase | undefined
-  /** Default: `'sessions'`. */
+  /** The name of the table, which is made when it is missing. Default: `'sessions'`. */
   tableName?: string | undefined
   /** Lifetime, in ms, of a session whose cookie has no expiry. Default: one day. */
   ttl?: number | undefined
   /** About how often, in ms, expired sessions are deleted; 0 for never. Default: 15 minutes. */
   pruneInterval?: number | undefined
-  /** Is told of what fails in the background. Default: `console.error`. */
+  /** Called with what fails in the background. Default: `console.error`. */
   errorLog?: ((...message: unknown[]) => void) | undefined
   /** How sessions become text. Default: JSON. */
   serializer?: Serializer | undefined
@@ -72,8 +72,8 @@ const PRUNE_INTERVAL = 900_000
 
 /**
  * Sessions in a SQLite file: durable without a server, shared by the processes of one machine. Every operation is one
- * prepared statement and answers at once. What was written survives the end of the process, by whatever signal; in WAL
- * mode with `synchronous = NORMAL`, after a loss of power the last moments may be missing, the file is whole.
+ * prepared statement and answers synchronously. What was written survives the end of the process, by whatever signal. After
+ * a loss of power, in WAL mode with `synchronous = NORMAL`, the last writes may be missing, but the file is intact.
  */
 export class SqliteStore extends RecordStore {
   readonly #database: SqliteDatabase
@@ -134,7 +134,7 @@ export class SqliteStore extends RecordStore {
     return { records: rows.map(toRecord), cursor: rows.length < limit ? null : (rows.at(-1) as Row).id }
   }
 
-  /** Takes the links that have ended for records, too: those to sessions that live on are set to end with these. */
+  /** Links count as records: one that has ended is deleted, or, if its session lives on, set to end with it. */
   override prune(limit: number): number {
     const now = Date.now()
     let pruned = 0
@@ -144,7 +144,7 @@ export class SqliteStore extends RecordStore {
     return pruned
   }
 
-  /** Links first: a session that is noted and written meanwhile is then not left without its link. */
+  /** Links first, so that a session that is linked and written meanwhile is not left without its link. */
   override removeAll(): void {
     this.#sql.removeLinks.run()
     this.#sql.removeAll.run()
@@ -173,15 +173,15 @@ export class SqliteStore extends RecordStore {
   }
 }
 
-/** Drivers may be set to answer with BigInts. */
+/** Drivers may be configured to return BigInts. */
 function toRecord({ id, text, expires, version }: Row): SessionRecord & { id: string } {
   return { id, text, expires: Number(expires), version: Number(version) }
 }
 
 /**
- * Versions go on counting when an expired record makes room, so that none names two contents. What answers with RETURNING
- * is to be run by `all`: `get` may leave a statement before it commits, and hide that it fails. A link outlasts its own
- * `expires` as long as its session is there; before that it may be one whose session is still to be written.
+ * Versions continue when a new record replaces an expired one, so that none stands for two contents. Statements with
+ * RETURNING have to be run by `all`: `get` may leave a statement before it commits, and hide that it fails. A link without a
+ * session is kept until its own `expires`, as the session may be about to be written; one with a session lives as long.
  */
 function prepare(database: SqliteDatabase, tableName: string) {
   const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
@@ -230,8 +230,8 @@ function prepare(database: SqliteDatabase, tableName: string) {
 }
 
 /**
- * libsql leaves a statement unfinished that finds the file locked, and as long as it is, SQLite commits nothing on that
- * connection, and tells nobody: the lock is taken first. In a transaction of the application's own that is for it to do.
+ * libsql leaves a statement unfinished that finds the file locked; from then on SQLite silently commits nothing on that
+ * connection. So the lock is taken first, except in a transaction of the application's own, which has to take it itself.
  */
 function withLock(database: SqliteDatabase, statement: SqliteStatement): Omit<SqliteStatement, 'get'> {
   const locked = <T>(write: () => T): T => {
