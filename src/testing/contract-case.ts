@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 
-/** One sentence of a store contract, as something to run. */
+/** One sentence of a store contract, as a test to run. */
 export interface ContractCase {
   /** What the sentence is about: a method, or a topic such as `'parallel'`. */
   readonly group: string
@@ -8,15 +8,15 @@ export interface ContractCase {
   /** The optional methods that the case calls; see `capabilities`. */
   readonly needs: readonly string[]
   /**
-   * Rejects where the store does not keep the sentence. Where the store lacks a method that the case needs, it is
-   * skipped: by the `skip` of what Vitest and `node:test` hand to a test, else by doing nothing.
+   * Rejects if the store does not keep the sentence. If the store lacks a method that the case needs, the case is skipped:
+   * by `skip` of the context that Vitest and `node:test` pass to a test, else by doing nothing.
    */
   readonly run: (context?: { skip?: (reason: string) => void }) => Promise<void>
 }
 
-/** What is to be known of a store before its cases run. */
+/** What the cases have to know of a store. */
 export interface StoreFacts {
-  /** How far from its time, in ms, a session may end: 1000 for a store that keeps seconds. Default: 1. */
+  /** How far from the given time a session may end, in ms: 1000 for a store that keeps whole seconds. Default: 1. */
   granularity?: number
 }
 
@@ -39,10 +39,10 @@ function has(store: object, method: string): boolean {
   return typeof (store as Record<string, unknown>)[method] === 'function'
 }
 
-/** The longest, in ms, that a case may take: a store that never answers is a failure that has a name. */
+/** How long a case may take, in ms, so that a store that never answers fails the case and not the whole run. */
 const CASE_LIMIT = 20_000
 
-/** Collects cases that each get a store of their own and leave it closed. */
+/** Collects cases. Each gets a store of its own, which is closed after it. */
 export function collectCases<Store extends object>(make: MakeStore<Store>) {
   const cases: ContractCase[] = []
   const add = (group: string, name: string, body: (store: Store) => Promise<void>, ...needs: string[]): void => {
@@ -63,7 +63,7 @@ export async function withStore<Store extends object>(
   use: (store: Store) => Promise<void>,
 ): Promise<void> {
   const made = await make()
-  // Some stores have a property called store; none is without get.
+  // Told apart by `get`, which every store has: a store may have a property `store` of its own.
   const { store, close }: Made<Store> = 'get' in made ? { store: made as Store } : (made as Made<Store>)
   try {
     await use(store)
@@ -72,7 +72,7 @@ export async function withStore<Store extends object>(
   }
 }
 
-/** Rejects when an answer takes longer than so many ms. */
+/** Rejects when a promise takes longer than `ms`. */
 export async function within<T>(ms: number, what: string, promise: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const limit = new Promise<never>((_, reject) => {
@@ -89,10 +89,10 @@ export function freshId(): string {
 }
 
 export const HOUR = 3_600_000
-/** How far from now, in ms, a session ends that a case waits for, and how much later it has certainly ended. */
+/** A session that a case waits for ends so many ms from now, and has certainly ended so many ms later. */
 const SOON = 60
 const SLACK = 50
-/** How far from its time an end may be told to be, in ms: the machine may be busy. */
+/** How far an end may be from the expected one, in ms, as the machine may be busy. */
 const NEAR = 500
 
 /** The ends of sessions, as a store of this granularity keeps them. */
@@ -112,7 +112,7 @@ export function later(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms))
 }
 
-/** IDs that are legal, and mean something to some backend or other. */
+/** IDs that are valid, and have a special meaning in one backend or another. */
 export const UNUSUAL_IDS = [
   'a*b?[c]',
   'a*',
@@ -132,7 +132,7 @@ export const UNUSUAL_IDS = [
   'x'.repeat(120),
 ]
 
-/** Values that JSON can hold, and some backend or other may not. */
+/** Values that JSON can hold, and one backend or another may not. */
 export function unusualValues(): { [name: string]: unknown } {
   let deep: unknown = 'bottom'
   for (let i = 0; i < 200; i++) deep = { deep }
@@ -151,7 +151,7 @@ export function unusualValues(): { [name: string]: unknown } {
   }
 }
 
-/** Keys of its own that pollute prototypes where they are assigned. */
+/** An object whose keys pollute prototypes when they are assigned. */
 export function pollution(): object {
   return JSON.parse('{"__proto__":{"polluted":true},"constructor":{"prototype":{"polluted":true}}}') as object
 }

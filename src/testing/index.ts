@@ -1,7 +1,7 @@
 /**
- * For the tests of stores, and of apps that have sessions.
+ * Helpers for the tests of stores, and of apps that have sessions.
  *
- * The contracts of stores are lists of cases that need no test runner, and run in any. With Vitest:
+ * The contracts of stores are lists of cases that work with any test runner. With Vitest:
  *
  * ```ts
  * import { describe, test } from 'vitest'
@@ -12,7 +12,7 @@
  * })
  * ```
  *
- * With `node:test`, and a store that is to be closed after each case:
+ * With `node:test`, and a store that has to be closed after each case:
  *
  * ```js
  * const { test } = require('node:test')
@@ -25,7 +25,7 @@
  * for (const { group, name, run } of storeContract(make, { granularity: 1000 })) test(`${group}: ${name}`, run)
  * ```
  *
- * Every case calls the function for a store of its own, which has to be empty and to share nothing with the others.
+ * Every case calls the function to get a store of its own, which has to be empty and must share nothing with the others.
  */
 export { signedCookie, type SignedCookieOptions } from './signed-cookie'
 export { capabilities, type ContractCase, type Made, type MakeStore, type StoreFacts } from './contract-case'

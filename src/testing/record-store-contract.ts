@@ -15,15 +15,15 @@ import {
 } from './contract-case'
 
 const WRITERS = 50
-/** More pages, tries or steps than any case needs, so that a store that never comes to an end fails. */
+/** More pages, tries or steps than any case needs, so that a store that never ends fails. */
 const ENOUGH = 1000
 
-/** A server may have much else in it that a scan goes past, some keys a page. */
+/** More than `ENOUGH`: a server may hold much other data, which a scan passes by a few keys a page. */
 const MOST_PAGES = 20_000
 
 /**
- * The contract of record stores: a case for each of its sentences. `storeContract` runs on them, too, by the classic
- * methods that the base derives.
+ * The contract of record stores: a case for each of its sentences. `storeContract` works for record stores, too, as the base
+ * class has the classic methods.
  */
 export function recordStoreContract(make: MakeStore<RecordStore>, facts: StoreFacts = {}): ContractCase[] {
   const { cases, add } = collectCases(make)
@@ -563,7 +563,7 @@ async function scanAll(
   assert.fail(`a scan came to no end in ${MOST_PAGES} pages`)
 }
 
-/** Runs many at once, and answers the numbers of those that came to something. */
+/** Runs thirty at once, and returns the numbers of those that did not answer `null`. */
 async function race(run: (n: number) => unknown): Promise<number[]> {
   const runs = Array.from({ length: 30 }, async (_, n) => ((await run(n)) === null ? undefined : n))
   return (await Promise.all(runs)).filter((n) => n !== undefined)

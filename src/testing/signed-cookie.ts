@@ -9,7 +9,7 @@ import { callStore } from '../store-call'
 export interface SignedCookieOptions {
   /** The store that the app under test uses. */
   store: session.Store
-  /** The secret, or the list of secrets, that the app is given: the first signs. */
+  /** The app's secret, or list of secrets: the first signs. */
   secret: Secret | Secret[]
   /** What the session holds. */
   data: object
@@ -17,12 +17,12 @@ export interface SignedCookieOptions {
   name?: string
   /** Lifetime in ms. Default: one hour. */
   maxAge?: number
-  /** The options `hashIds` and `encryption` of the app, where it has them: they say how a session is stored. */
+  /** The app's options `hashIds` and `encryption`, if it has them, as they say how a session is stored. Default: none. */
   hashIds?: SessionOptions['hashIds']
   encryption?: SessionOptions['encryption']
 }
 
-/** Stores a session with this data and returns the `Cookie` header that brings it: a login in one call. */
+/** Stores a session with this data and returns the `Cookie` header that presents it: a login in one call. */
 export async function signedCookie(options: SignedCookieOptions): Promise<string> {
   const { store, secret, data, name = 'connect.sid', maxAge = 3_600_000, hashIds, encryption } = options
   const sealed = hashIds || encryption !== undefined

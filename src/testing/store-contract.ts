@@ -20,9 +20,9 @@ import {
 
 type Data = session.SessionData & Record<string, unknown>
 
-/** The longest, in ms, that a store may take to call back. */
+/** How long a store may take to call back, in ms. */
 const ANSWER_LIMIT = 5000
-/** How much later, in ms, a second call of a callback is still noticed. */
+/** How long after the first call of a callback a second one is still noticed, in ms. */
 const AFTERMATH = 10
 
 /** The classic contract, that of express-session: a case for each of its sentences. Works for any store. */
@@ -369,7 +369,7 @@ interface Caller {
   clear(): Promise<void>
 }
 
-/** Runs a case on a store, and fails it when a callback of it was called more than once. */
+/** Runs a case on a store, which fails if the store has called a callback more than once. */
 async function called(store: session.Store, body: (caller: Caller) => Promise<void>): Promise<void> {
   const repeated = new Set<string>()
 
@@ -424,8 +424,8 @@ async function until(holds: () => Promise<boolean>): Promise<void> {
 let listening: Promise<unknown> = Promise.resolve()
 
 /**
- * How often a store calls back when the callback throws. What is thrown is the application's, whose handlers for the end
- * of the process are not to hear of it here; as they are taken off meanwhile, it is one call at a time.
+ * Counts how often a store calls back when the callback throws. The handlers of the test runner for uncaught errors are
+ * removed meanwhile, as they would fail the run; so only one call is made at a time.
  */
 function callsOfThrowing(store: session.Store, method: string, args: unknown[]): Promise<number> {
   const turn = listening.then(() => countCallsOfThrowing(store, method, args))
