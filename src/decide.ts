@@ -2,7 +2,7 @@
 export interface Situation {
   /** The handler unset `req.session`. */
   readonly unset: boolean
-  /** The session's ID is a string, as a cookie can carry it. */
+  /** The session's ID is a string, which a cookie can carry. */
   readonly hasId: boolean
   /** The client brought this very ID. */
   readonly presented: boolean
@@ -12,17 +12,17 @@ export interface Situation {
   readonly settingsChanged: boolean
   /** The store holds the session as it is now, its cookie's settings included. */
   readonly saved: boolean
-  /** The store was given this session at some time, or it came from there. */
+  /** The store was given this session at some point, or it came from there. */
   readonly everSaved: boolean
   /** An older secret signed the client's cookie. */
   readonly oldSecret: boolean
-  /** The session goes on under another ID than the client's. */
+  /** The session has a new ID, which the client does not know. */
   readonly moved: boolean
   /** The cookie has an expiry. */
   readonly expires: boolean
 }
 
-/** The options that bear on it. */
+/** The options that the decision depends on. */
 export interface Policy {
   readonly saveUninitialized: boolean
   readonly rolling: boolean

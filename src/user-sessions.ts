@@ -47,7 +47,7 @@ const HANDLE_BYTES = 12
  */
 const AT_ONCE = 10_000
 
-/** The options that bear on it. */
+/** The options that concern users' sessions. */
 type UserOptions = Pick<ResolvedOptions, 'describe' | 'maxSessionsPerUser' | 'onSessionLimit'> &
   Lifetimes & { readonly user: NonNullable<ResolvedOptions['user']> }
 
