@@ -4,7 +4,8 @@ import type { SessionError } from './errors'
 import { noteVisit, openId, timeoutOf } from './lifetimes'
 import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
 import type { Settings } from './middleware'
-import { RecordAccess, type ForwardingNote, type Found, type StoreAccess, type Stored } from './store-access'
+import { RecordAccess, type ForwardingNote } from './record-access'
+import type { Found, StoreAccess, Stored } from './store-access'
 
 const debug = createDebug('express-session')
 

@@ -33,6 +33,14 @@ export function shortened(id: string): string {
   return `${id.slice(0, 8)}…`
 }
 
+/** The error of a save that would bring a destroyed session back. */
+export function destroyed(id: string): SessionError {
+  return new SessionError(
+    'ERR_SESSION_DESTROYED',
+    `session ${shortened(id)} was destroyed by another request and is not saved`,
+  )
+}
+
 const warned = new Set<string>()
 
 /** Emits a process warning with this code, once in a process for each `key` (default: the code). */

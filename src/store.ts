@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events'
 import type { Request } from 'express'
 import type session = require('./index')
 import { Cookie } from './cookie'
+import { SessionError, shortened } from './errors'
 import { answer, afterwards, type Callback, type MaybePromise } from './maybe-promise'
 import { Session, SESSION_OWNER, type SessionRequest } from './session'
 import { callStore } from './store-call'
@@ -100,4 +101,16 @@ export function isReplaced(store: Store, name: keyof typeof BASE): boolean {
     base = Object.getPrototypeOf(base) as object | null
   }
   return base === Store.prototype || store[name] !== (base as typeof BASE | null)?.[name]
+}
+
+/** @throws SessionError when what the store has is not a session */
+export function checkedData(id: string, data: unknown): SessionData {
+  const cookie = typeof data === 'object' && data !== null ? (data as { cookie?: unknown }).cookie : undefined
+  if (typeof cookie === 'object' && cookie !== null) return data as SessionData
+  const what = typeof data === 'object' && data !== null ? 'it has no cookie' : `it is a ${typeof data}, not an object`
+  throw new SessionError(
+    'ERR_SESSION_INVALID_RECORD',
+    `Cannot read properties of undefined (reading 'expires'): the record of session ${shortened(id)} is no session, as ${what}. ` +
+      `Delete it from the store, or set the option onInvalidRecord to 'replace'`,
+  )
 }

@@ -8,12 +8,13 @@ import { dataOf, maxAgeIn, serializeData } from './changes'
 import { Cookie, notesOf, restoreCookie, setNotes, settingsOf, type SessionNotes } from './cookie'
 import type { PresentedId } from './cookie-header'
 import type { Situation } from './decide'
-import { SessionError, warnOnce } from './errors'
+import { destroyed, SessionError, warnOnce } from './errors'
 import { isRenewalDue, noteVisit } from './lifetimes'
 import { endOf } from './in-this-process'
 import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
 import type { Settings } from './middleware'
 import type { CookieOptions } from './options'
+import { RecordAccess, type ForwardingNote, type Overtaken } from './record-access'
 import { isSecure } from './request'
 import {
   changeId,
@@ -26,16 +27,7 @@ import {
   type SessionRequest,
 } from './session'
 import { isReplaced, type GeneratingStore } from './store'
-import {
-  destroyed,
-  RecordAccess,
-  type ForwardingNote,
-  type Found,
-  type Overtaken,
-  type Saved,
-  type StoreAccess,
-  type Stored,
-} from './store-access'
+import type { Found, Saved, StoreAccess, Stored } from './store-access'
 import { callStore } from './store-call'
 import type { Entry } from './user-sessions'
 
