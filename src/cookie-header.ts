@@ -196,11 +196,13 @@ function asItIs(value: string): string {
 function fits(
   known: Template,
   name: string,
-  { domain, httpOnly, partitioned, path, priority, sameSite, secure }: CookieSettings,
+  { domain, httpOnly, maxAge, partitioned, path, priority, sameSite, secure }: CookieSettings & { maxAge?: number },
 ): boolean {
-  const { settings } = known
+  const settings: CookieSettings & { maxAge?: number } = known.settings
   return (
     known.name === name &&
+    // An application's own `data` accessor may give one.
+    settings.maxAge === maxAge &&
     settings.path === path &&
     settings.domain === domain &&
     settings.httpOnly === httpOnly &&

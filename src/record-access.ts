@@ -11,6 +11,7 @@ import { changeId, type Session } from './session'
 import { checkedData } from './store'
 import type { AccessSettings, Found, Saved, StoreAccess, Stored } from './store-access'
 import { withTimeout } from './store-call'
+import { ttlOf } from './stores/memory'
 
 const debug = createDebug('express-session')
 
@@ -274,7 +275,7 @@ export class RecordAccess implements StoreAccess {
     const left = record.expires - now
     if (left > LONG_REQUEST) return stored
     const { originalMaxAge } = this.dataOf(id, stored).cookie
-    const lifetime = typeof originalMaxAge === 'number' ? originalMaxAge : this.#store.ttl
+    const lifetime = typeof originalMaxAge === 'number' ? originalMaxAge : ttlOf(this.#store)
     if (left > lifetime / 10) return stored
     const expires = now + lifetime
     const renewed = { ...stored, record: { ...record, expires, renewed: true } }

@@ -5,6 +5,7 @@ import { Envelope, envelopeIn, secretKey, type Encryption } from './envelope'
 import { afterwards, type Callback, type MaybePromise } from './maybe-promise'
 import type { Secret } from './options'
 import { RecordStore, type RecordPage, type SessionRecord, type Version, type WriteCondition } from './record-store'
+import { ttlOf } from './stores/memory'
 
 /** How IDs are hashed before the store sees them. */
 export type HashIds =
@@ -48,7 +49,7 @@ export class SealedStore extends RecordStore implements KeyedStore {
     this.#hash = hashIds ? hasher(hashIds) : undefined
     this.#migrate = typeof hashIds === 'object' && hashIds.migrate === true
     this.#envelope = encryption === undefined ? undefined : new Envelope(encryption)
-    this.ttl = inner.ttl
+    this.ttl = ttlOf(inner)
     this.serializer = inner.serializer
     Object.defineProperty(this, 'inProcess', { value: inner.inProcess && !this.#envelope })
     Object.defineProperty(this, 'linksExpire', { value: inner.linksExpire })

@@ -53,7 +53,7 @@ export function callStore<T = void>(
         if (value !== undefined || ignoresCallback) done(null, value as T)
         else setTimeout(done, CALLBACK_GRACE)
       },
-      (error: unknown) => done(error ?? new Error(`the session store's ${method} rejected with nothing`)),
+      (error: unknown) => done(error || new Error(`the session store's ${method} rejected with nothing`)),
     )
   })
 }

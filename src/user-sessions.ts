@@ -11,6 +11,7 @@ import type { ResolvedOptions } from './options'
 import type { RecordStore, SessionRecord } from './record-store'
 import type { KeyedStore } from './sealed-store'
 import type { LiveSession } from './session'
+import { ttlOf } from './stores/memory'
 
 /** One of a user's sessions, as a page that lists them needs it. */
 export interface UserSession {
@@ -347,7 +348,7 @@ export class UserSessions {
       const record = await (store.readKey ? store.readKey(key) : store.read(key))
       const cookie = record && (store.parse(key, record) as Partial<session.SessionData> | null)?.cookie
       if (!record || !cookie) return undefined
-      return { key, record, notes: storedNotes(cookie) ?? {}, lifetime: cookie.originalMaxAge ?? store.ttl }
+      return { key, record, notes: storedNotes(cookie) ?? {}, lifetime: cookie.originalMaxAge ?? ttlOf(store) }
     } catch (error) {
       const { code } = error as SessionError
       if (code === 'ERR_SESSION_SEALED' || code === 'ERR_SESSION_INVALID_RECORD') return undefined

@@ -174,6 +174,13 @@ describe('the store inside', () => {
     expect(events).toEqual(['disconnect', 'connect'])
   })
 
+  test('lends the lifetime of a MemoryStore, though a subclass calls something else ttl', () => {
+    class Minutely extends session.MemoryStore {
+      override readonly ttl = 60
+    }
+    expect(new SealedStore(new Minutely(), { hashIds: true }).ttl).toBe(24 * HOUR)
+  })
+
   test('says when a session ends, even by a function', () => {
     const redis = new RedisStore({ client: createClient(), ttl: () => 60 })
     const ends = new SealedStore(redis, { hashIds: true }).expiresOf({ cookie: {} })

@@ -68,7 +68,11 @@ describe('a store fails as it likes', () => {
   })
 
   test('by a promise that is rejected with nothing: there is an error all the same', async () => {
-    await expect(call(async () => Promise.reject())).rejects.toThrow("the session store's get rejected with nothing")
+    for (const nothing of [undefined, null, '', false, 0]) {
+      await expect(call(async () => Promise.reject(nothing as never))).rejects.toThrow(
+        "store's get rejected with nothing",
+      )
+    }
   })
 
   test('it never answers: after the timeout that is an error, and a late answer is nobody’s', async () => {

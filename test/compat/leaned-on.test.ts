@@ -300,6 +300,26 @@ describe.each(Object.entries(implementations))('what other packages lean on: %s'
       expect(setCookies(Object.fromEntries(headers))[0]).toContain('Domain=example.org')
       expect([...store.records.values()].join()).toContain('"domain":"example.org"')
     })
+
+    test('and may say how long each cookie lives', async () => {
+      Object.defineProperty(prototype, 'data', {
+        ...data,
+        get(this: { originalMaxAge: number }) {
+          return { ...(data.get?.call(this) as object), maxAge: this.originalMaxAge / 1000 }
+        },
+      })
+      const ages: (string | undefined)[] = []
+      for (const maxAge of [60_000, 3_600_000]) {
+        const setAge: Handler = (req, res) => (
+          (req.session.cookie.maxAge = maxAge),
+          (req.session.user = 'ada'),
+          res.send('')
+        )
+        const { headers } = await visit(session, {}, setAge, {})
+        ages.push(/Max-Age=(\d+)/.exec(setCookies(Object.fromEntries(headers))[0] ?? '')?.[1])
+      }
+      expect(ages).toEqual(['60', '3600'])
+    })
   })
 
   describe('7 the methods of stores', () => {
