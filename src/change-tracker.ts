@@ -42,8 +42,12 @@ export class ChangeTracker {
   readonly #serializer: Serializer
   /** The session as it came: loaded, or just generated. */
   #original: Snapshot | undefined
+  /** Whether the session was made in this request, so that its client does not know it yet. */
+  #isNew = false
   /** The session as the store has it. */
   #saved: Snapshot | undefined
+  /** The session as the application failed to save it. */
+  #failed: Snapshot | undefined
 
   constructor(serializer: Serializer) {
     this.#serializer = serializer
@@ -62,18 +66,35 @@ export class ChangeTracker {
 
   /** A new session is on the request. */
   generated(session: Session): void {
+    this.#isNew = true
     this.#original = this.#snapshot(session)
   }
 
-  /** The session on the request is made of what the store has. */
+  /** The session on the request is made of what the store has. Reloading one that is new does not make it less so. */
   loaded(session: Session, data?: DataText): void {
-    this.#original = this.#saved = data ? new Snapshot(session, data) : this.#snapshot(session)
+    this.#saved = data ? new Snapshot(session, data) : this.#snapshot(session)
+    const isSame = this.#original?.isOf(session) ?? true
+    if (isSame && !this.#isNew) this.#original = this.#saved
   }
 
   /** The store was given the session, with these settings of its cookie. */
   saved(session: Session, { stored, dataText }: Saved, settings?: CookieSettings): void {
     this.found(session.id, stored)
     this.#saved = new Snapshot(session, wholeText(dataText), settings)
+  }
+
+  /** The application's own save has failed, and it was told. */
+  failed(session: Session, text: string): void {
+    this.#failed = new Snapshot(session, wholeText(text))
+  }
+
+  forgetFailure(): void {
+    this.#failed = undefined
+  }
+
+  /** Whether a save of just this has failed. */
+  hasFailedAs(session: Session, text: string): boolean {
+    return this.#failed?.hasData(session, text) === true && this.#failed.hasSettings(session)
   }
 
   /** The session has a new ID, under which the store has this; what was changed here is still to be saved. */

@@ -115,7 +115,11 @@ export class Commit implements EndOfResponse {
     const session = this.#visit.peek()
     if (session && session !== UNSEEN) serializeData(session, this.#visit.settings.serializer)
     const now = (): MaybePromise<void> => this.#commitNow(headersSent)
-    return saving.then(now, now)
+    return saving.then(now, () => {
+      // Nobody waits for a save before which the response has ended: it is tried again, and told here.
+      this.#visit.tracker.forgetFailure()
+      return now()
+    })
   }
 
   commitSoFar(): MaybePromise<void> {
@@ -160,6 +164,8 @@ export class Commit implements EndOfResponse {
   }
 
   #conclude(session: LiveSession, text: string, headersGone: boolean): MaybePromise<void> {
+    // Before the decision, as in express-session: a record may have a lifetime and no end, or an end and no lifetime.
+    if (session) this.#touch(session)
     const decision = this.#decide(session, text)
     this.#decision = decision
     debug('%s: %s', decision.action, decision.reason)
@@ -175,13 +181,10 @@ export class Commit implements EndOfResponse {
         return visit.destroyById(visit.req[visit.settings.idProperty] as string)
       case 'save':
         if (headersGone && this.#isUnreachable(session)) return
-        this.#touch(session)
         return this.#save(session, text)
       case 'touch':
-        this.#touch(session)
         return this.#renew(() => visit.renewStored(session))
       case 'nothing':
-        if (session) this.#touch(session)
     }
   }
 
@@ -198,9 +201,12 @@ export class Commit implements EndOfResponse {
   }
 
   #save(session: LiveSession, text: string): MaybePromise<void> {
-    const ignoreDestroyed = (error: unknown): void => {
-      if ((error as SessionError).code !== 'ERR_SESSION_DESTROYED') throw error
-      debug('not saved: another request has destroyed the session')
+    const ignoreGone = (error: unknown): void => {
+      const { code } = error as SessionError
+      // What `resave` stores unchanged loses nothing.
+      const isLost = code !== 'ERR_SESSION_EXPIRED' || !this.#visit.tracker.cameAs(session, text)
+      if (code !== 'ERR_SESSION_DESTROYED' && isLost) throw error
+      debug('not saved: the session is gone')
     }
     try {
       const saved = savesItself(session)
@@ -208,9 +214,9 @@ export class Commit implements EndOfResponse {
         : new Promise<void>((resolve, reject) => {
             session.save((error?: unknown) => (error ? reject(error) : resolve()))
           })
-      return isPromise(saved) ? saved.then(undefined, ignoreDestroyed) : saved
+      return isPromise(saved) ? saved.then(undefined, ignoreGone) : saved
     } catch (error) {
-      return ignoreDestroyed(error)
+      return ignoreGone(error)
     }
   }
 

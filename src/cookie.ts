@@ -233,7 +233,7 @@ export function restoreCookie(stored: object, expires: Date | null | undefined):
       ;(cookie as unknown as Record<string, unknown>)[key] = (stored as Record<string, unknown>)[key]
     }
   }
-  cookie._expires = expires
+  if (expires !== undefined) cookie._expires = expires
   cookie.originalMaxAge = (stored as Cookie).originalMaxAge
   return cookie as unknown as Cookie
 }

@@ -35,8 +35,10 @@ const NOTE_START = '{"cookie":{"sessile":{"movedTo":'
 /** A session with less than this left, in ms, may end before its request does: Node's limit for a request to arrive. */
 const LONG_REQUEST = 300_000
 
-/** How far, in ms, an end that was renewed while reading may be from the one wanted: a request's own duration. */
-const RENEWED_ENOUGH = 60_000
+/** How far, in ms, an end that was renewed while reading may be from the one wanted: a request's own duration, mostly. */
+function tolerance(lifetime: number): number {
+  return Math.min(60_000, lifetime / 10)
+}
 
 /**
  * What is left under an old ID: the new ID of the session, sealed with the old one, and since when it has it, in ms since
@@ -266,21 +268,23 @@ export class RecordAccess implements StoreAccess {
   }
 
   /**
-   * Renews a session that has a tenth of its lifetime left, or less. A failure is ignored here: the end of the response
+   * Renews a session that has a tenth of its lifetime left, or less. One that was renewed while it was read got the usual
+   * lifetime: if its own is another one, as with "remember me", it gets that. A failure is ignored here: the end of the response
    * renews again, and reports it.
    */
   renewIfEnding(id: string, stored: Stored): MaybePromise<Stored> {
     const record = stored.record as SessionRecord
     const now = Date.now()
     const left = record.expires - now
-    if (left > LONG_REQUEST) return stored
+    if (left > LONG_REQUEST && !record.renewed) return stored
     const { originalMaxAge } = this.dataOf(id, stored).cookie
     const lifetime = typeof originalMaxAge === 'number' ? originalMaxAge : ttlOf(this.#store)
-    if (left > lifetime / 10) return stored
+    const isRight = record.renewed ? Math.abs(left - lifetime) < tolerance(lifetime) : left > lifetime / 10
+    if (isRight) return stored
     const expires = now + lifetime
     const renewed = { ...stored, record: { ...record, expires, renewed: true } }
     try {
-      const renewing = this.renew(id, expires, record)
+      const renewing = this.renew(id, expires, record.renewed ? undefined : record)
       if (!isPromise(renewing)) return renewed
       return renewing.then(
         () => renewed,
@@ -299,7 +303,8 @@ export class RecordAccess implements StoreAccess {
   renew(id: string, expires: number, record: SessionRecord | undefined): MaybePromise<void> {
     const { touchAfter, timeout } = this.#settings
     const later = record ? expires - record.expires : Infinity
-    if (record?.renewed ? Math.abs(later) < RENEWED_ENOUGH : later >= 0 && later < touchAfter) return
+    const isRenewed = record?.renewed && Math.abs(later) < tolerance(expires - Date.now())
+    if (isRenewed || (!record?.renewed && later >= 0 && later < touchAfter)) return
     const renewed = this.#store.renew(id, expires)
     if (isPromise(renewed)) return afterwards(withTimeout(renewed, 'renew', timeout), () => undefined)
   }

@@ -93,10 +93,14 @@ export class Visit implements SessionOwner {
 
   /** Loads the session of the ID presented, or generates one. */
   begin(): MaybePromise<void> {
-    const { presented } = this
-    if (presented) return this.#putOnRequest(admit(this.settings, presented.id, this.#loadOptions))
-    debug('no session ID, a new session')
-    return this.#beginNew()
+    const { presented, req, settings } = this
+    if (!presented) {
+      debug('no session ID, a new session')
+      return this.#beginNew()
+    }
+    // Who handles a failed load, or makes a new ID, can see which one was asked for.
+    req[settings.idProperty] = presented.id
+    return this.#putOnRequest(admit(settings, presented.id, this.#loadOptions))
   }
 
   get #loadOptions(): LoadOptions {
@@ -204,9 +208,10 @@ export class Visit implements SessionOwner {
       if (this.#pending !== 'nothing') this.look()
       this.#notes = undefined
       this.tracker.found(id, null)
-      const created = this.#newSession(id)
+      this.#session = this.#newSession(id)
       req[settings.idProperty] = id
-      req[settings.property] = created
+      // Anew, as the application may have deleted the property.
+      this.#offerSession()
     })
   }
 
@@ -262,7 +267,17 @@ export class Visit implements SessionOwner {
   // The session's methods.
 
   save(session: Session): MaybePromise<void> {
-    return this.write(session, serializeData(session, this.settings.serializer))
+    const text = serializeData(session, this.settings.serializer)
+    const failed = (error: unknown): never => {
+      this.tracker.failed(session, text)
+      throw error
+    }
+    try {
+      const written = this.write(session, text)
+      return isPromise(written) ? written.then(undefined, failed) : written
+    } catch (error) {
+      return failed(error)
+    }
   }
 
   /** Stores a session; `text` is that of its data. */
@@ -622,6 +637,8 @@ export class Visit implements SessionOwner {
     const tracker = this.tracker
     // `resave` has a session stored that was only loaded: it does not count as saved.
     const isSaved = tracker.isEverSaved && !(settings.resave && tracker.isOnlyLoaded)
+    // What the application could not save, it knows of: it is not tried again.
+    const hasFailed = !unset && tracker.hasFailedAs(session, data)
     const isPresented = presented !== undefined && presented.id === id
     return {
       unset,
@@ -630,13 +647,14 @@ export class Visit implements SessionOwner {
       changed: !unset && (!tracker.cameAs(session, data) || (this.#notesChanged && !isPresented)),
       settingsChanged: !unset && isPresented && tracker.hasOtherSettings(session),
       saved:
-        !unset &&
-        isSaved &&
-        !this.#notesDue &&
-        !settings.users?.isChanging(session) &&
-        tracker.isStoredAs(session, data) &&
-        tracker.hasStoredSettings(session),
-      everSaved: isSaved,
+        hasFailed ||
+        (!unset &&
+          isSaved &&
+          !this.#notesDue &&
+          !settings.users?.isChanging(session) &&
+          tracker.isStoredAs(session, data) &&
+          tracker.hasStoredSettings(session)),
+      everSaved: isSaved || hasFailed,
       oldSecret: presented?.oldSecret === true,
       moved: this.#moved,
       expires: !unset && session.cookie.expires != null,

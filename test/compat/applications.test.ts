@@ -1,10 +1,14 @@
-import type { Request } from 'express'
-import { describe, expect, test } from 'vitest'
+import express, { type ErrorRequestHandler, type Request, type RequestHandler } from 'express'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { SessionData } from '../../src'
-import { appWith, classicStore, type AnySession, type Handler } from '../faults/fault'
-import { implementations, settled } from '../support/app'
+import { appWith, classicStore, OPTIONS, type AnySession, type Handler } from '../faults/fault'
+import { caught, implementations, SECRET, settled } from '../support/app'
 import { exchange, type Received } from '../support/exchange'
-import { cookieHeader } from '../support/set-cookie'
+import { cookieHeader, signedCookie } from '../support/set-cookie'
+
+/** What a callback is told: an error, or nothing. */
+const resultOf = (call: (done: (error?: unknown) => void) => unknown): Promise<unknown> =>
+  new Promise((resolve) => void call(resolve))
 
 /** What applications were seen to do with sessions, and what comes of it: the same on both implementations. */
 describe.each(Object.entries(implementations))('%s', (_name, session) => {
@@ -222,5 +226,104 @@ describe.each(Object.entries(implementations))('%s', (_name, session) => {
     await ask('/login')
     await new Promise((resolve) => setTimeout(resolve, 10))
     expect((await ask('/')).body).toBe('ada')
+  })
+
+  test.each([
+    ['', 'MemoryStore'],
+    ['regenerated, ', 'MemoryStore'],
+    ['', 'a classic store'],
+    ['regenerated, ', 'a classic store'],
+  ])('a new session that is %ssaved and reloaded gets its cookie: %s', async (first, kind) => {
+    const store = kind === 'MemoryStore' ? new session.MemoryStore() : classicStore(session)
+    const ask = browser({ store }, async (req, res) => {
+      if (req.url === '/login') {
+        if (first) await resultOf((done) => req.session.regenerate(done))
+        req.session.user = 'ada'
+        await resultOf((done) => req.session.save(done))
+        await resultOf((done) => req.session.reload(done))
+      }
+      res.send(String(req.session.user))
+    })
+    expect((await ask('/login')).body).toBe('ada')
+    expect((await ask('/')).body).toBe('ada')
+  })
+
+  test.each(['genid', 'destroy and generate'])('a proxy stands for a session made by %s', async (how) => {
+    const store = classicStore(session)
+    let visitors = 0
+    const genid = (): string => `id-of-visitor-${++visitors}`
+    const ask = browser(how === 'genid' ? { store, genid } : { store }, async (req, res) => {
+      if (how !== 'genid' && req.url !== '/') {
+        await resultOf((done) => req.session.destroy(done))
+        req.sessionStore.generate(req)
+      }
+      any(req).session = new Proxy(req.session, {})
+      if (req.url !== '/') req.session.user = req.url
+      res.send(`${String(req.session.user)} ${req.session.id === req.sessionID}`)
+    })
+    expect((await ask('/ada')).body).toBe('/ada true')
+    expect([...store.records.keys()]).not.toContain('undefined')
+    expect((await ask('/')).body).toBe('/ada true')
+  })
+
+  describe('errors', () => {
+    function appThatFails(method: 'get' | 'set', handler: Handler) {
+      const store = classicStore(session)
+      let calls = 0
+      store[method] = ((...args: unknown[]) => {
+        calls++
+        setImmediate(args.at(-1) as (error: Error) => void, new Error('the store is down'))
+      }) as never
+      const app = express().use(session({ ...OPTIONS, store }), caught(handler as RequestHandler))
+      const errors: string[] = []
+      app.use(((error: Error, req, res, _next) => {
+        errors.push(`${error.message}, ${String(req.sessionID)}`)
+        if (!res.headersSent) res.status(500).send('failed')
+      }) as ErrorRequestHandler)
+      return { app, errors, calls: () => calls }
+    }
+
+    test('of loading: the error handler knows the session ID', async () => {
+      const { app, errors } = appThatFails('get', (_req, res) => res.send(''))
+      await exchange(app as never, { headers: { cookie: signedCookie('known', SECRET) } })
+      expect(errors).toEqual(['the store is down, known'])
+    })
+
+    test('of a save that the handler has dealt with are told to nobody else, and nothing is tried again', async () => {
+      const { app, errors, calls } = appThatFails('set', async (req, res) => {
+        req.session.user = 'ada'
+        const error = await resultOf((done) => req.session.save(done))
+        res.status(error ? 503 : 200).send('')
+      })
+      expect(await exchange(app as never, {})).toMatchObject({ status: 503 })
+      await settled()
+      expect({ calls: calls(), errors }).toEqual({ calls: 1, errors: [] })
+    })
+  })
+
+  test('a stored cookie without an end has null for it; with a lifetime alone, a change renews it', async () => {
+    const store = classicStore(session)
+    store.records.set('known', '{"cookie":{"originalMaxAge":null,"path":"/"}}')
+    store.records.set('other', '{"cookie":{"originalMaxAge":60000,"path":"/"}}')
+    const app = appWith(session, { store }, (req, res) => {
+      const { expires } = req.session.cookie
+      if (req.sessionID === 'other') req.session.user = 'ada'
+      res.send(String(expires))
+    })
+    const visit = (id: string) => exchange(app as never, { headers: { cookie: signedCookie(id, SECRET) } })
+    expect((await visit('known')).body).toBe('null')
+    expect((await visit('other')).headers.map(([name]) => name)).toContain('set-cookie')
+  })
+
+  test('resave: a request that outlives its session and changes nothing is no error', async () => {
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() })
+    onTestFinished(() => void vi.useRealTimers())
+    const ask = browser({ store: new session.MemoryStore(), resave: true, cookie: { maxAge: 60_000 } }, (req, res) => {
+      if (req.url === '/login') req.session.user = 'ada'
+      else vi.setSystemTime(Date.now() + 61_000)
+      res.send('')
+    })
+    await ask('/login')
+    expect(await ask('/')).toMatchObject({ status: 200, body: '' })
   })
 })

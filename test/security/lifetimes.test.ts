@@ -7,6 +7,7 @@ import { onEachStore, type OpenStore } from '../support/each-store'
 
 const secret = 'a secret that is long enough for these tests'
 const MINUTE = 60_000
+const DAY = 1440 * MINUTE
 
 /** Only the clock of the app is moved: the network goes on, and the servers of the stores have clocks of their own. */
 const moveClock = (ms: number): void => void vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + ms })
@@ -25,6 +26,11 @@ function appWith(options: SessionOptions) {
     Object.assign(req.session, { user: 'ada' })
     res.send(req.sessionID)
   })
+  app.get('/remember', (req, res) => {
+    Object.assign(req.session, { user: 'ada' })
+    req.session.cookie.maxAge = 30 * DAY
+    res.send('')
+  })
   app.get('/', (req, res) => {
     const { user = 'nobody' } = req.session as { user?: string }
     res.json({ user, id: req.sessionID })
@@ -38,7 +44,7 @@ function appWith(options: SessionOptions) {
     else Object.assign(req.session, { user: 'ada the changed' })
     res.send('done')
   })
-  return { server: app.listen(0), events, slow }
+  return { server: app.listen(0), sessions, events, slow }
 }
 
 const cookieOf = (res: request.Response): string | undefined => res.get('Set-Cookie')?.[0]?.split(';')[0]
@@ -54,13 +60,13 @@ function lifetimesOn(open: OpenStore): void {
 
   function visits(options: SessionOptions) {
     const store = open()
-    const { server, events, slow } = appWith({ store, ...options })
+    const { server, sessions, events, slow } = appWith({ store, ...options })
     close = () => void server.close()
     const visit = async (cookie: string, path = '/'): Promise<request.Response> =>
       request(server).get(path).set('Cookie', cookie)
     const login = async (): Promise<string> => cookieOf(await visit('', '/login')) ?? ''
     const user = async (cookie: string): Promise<string> => ((await visit(cookie)).body as Seen).user
-    return { store, events, slow, visit, login, user }
+    return { store, sessions, events, slow, visit, login, user }
   }
 
   for (const [kind, cookie] of Object.entries({
@@ -167,6 +173,15 @@ function lifetimesOn(open: OpenStore): void {
     })
   }
 
+  test('a lifetime of its own outlives requests that are never answered, and is what a handler sees', async () => {
+    const { store, sessions, visit } = visits({ cookie: { maxAge: 30 * MINUTE } })
+    const ada = cookieOf(await visit('', '/remember')) ?? ''
+    const id = decodeURIComponent(ada).split(/[:.]/)[2] as string
+    const loaded = await sessions.load({ headers: { cookie: ada }, url: '/' } as never)
+    expect(loaded?.cookie.maxAge).toBeGreaterThan(30 * DAY - MINUTE)
+    expect((await store.read(id))?.expires).toBeGreaterThan(Date.now() + 30 * DAY - MINUTE)
+  })
+
   test('onStaleId destroy: a replaced ID that is used after the grace period ends the session', async () => {
     const { events, login, visit, user } = visits({ renewalTimeout: 15 * MINUTE, onStaleId: 'destroy' })
     const old = await login()
@@ -196,4 +211,28 @@ test('a session that ends all the same while a request changes it: the applicati
   await agent.get('/').expect(200)
   await agent.get('/?slow=1').expect(200)
   await vi.waitFor(() => expect(errors).toMatchObject([{ code: 'ERR_SESSION_EXPIRED' }]))
+})
+
+/** As the Redis store does, but by the clock of this process. */
+class RenewsOnRead extends session.MemoryStore {
+  override readonly inProcess = false
+  override read(id: string, renewTo?: number): session.SessionRecord | null {
+    const isRenewed = renewTo !== undefined && super.renew(id, renewTo)
+    const record = super.read(id)
+    return record && { ...record, renewed: isRenewed }
+  }
+}
+
+test('a request that takes most of a short lifetime leaves the session with all of it', async () => {
+  const app = express()
+  app.use(session({ secret, hints: false, store: new RenewsOnRead(), rolling: true, cookie: { maxAge: MINUTE } }))
+  app.get('/:page', (req, res) => {
+    if (req.params.page === 'login') Object.assign(req.session, { user: 'ada' })
+    if (req.params.page === 'slow') moveClock(50_000)
+    res.send(String((req.session as { user?: string }).user))
+  })
+  const cookie = cookieOf(await request(app).get('/login')) ?? ''
+  await request(app).get('/slow').set('Cookie', cookie)
+  moveClock(15_000)
+  expect((await request(app).get('/me').set('Cookie', cookie)).text).toBe('ada')
 })
