@@ -108,17 +108,16 @@ export class Commit implements EndOfResponse {
   commit(): MaybePromise<void> {
     if (!this.#visit.hasBegun || this.#over) return
     this.#over = true
-    const { saving } = this.#visit
+    const { underWay } = this.#visit
     const { headersSent } = this.#res
-    if (!saving) return this.#commitNow(headersSent)
+    if (!underWay) return this.#commitNow(headersSent)
     // Tried before waiting: if the session cannot be serialised, a different answer is still possible.
     const session = this.#visit.peek()
     if (session && session !== UNSEEN) serializeData(session, this.#visit.settings.serializer)
-    const now = (): MaybePromise<void> => this.#commitNow(headersSent)
-    return saving.then(now, () => {
-      // Nobody waits for a save before which the response has ended: it is tried again, and told here.
+    return underWay.then(() => {
+      // Nobody waits for a save before which the response has ended: if it failed, it is tried again, and told here.
       this.#visit.tracker.forgetFailure()
-      return now()
+      return this.#commitNow(headersSent)
     })
   }
 
@@ -264,7 +263,7 @@ export class Commit implements EndOfResponse {
 
   get holdsHeaders(): boolean {
     const visit = this.#visit
-    return visit.settings.onSaveError === 'error' || visit.mayBeRefused || visit.mayHaveNewId
+    return visit.settings.onSaveError === 'error' || visit.mayBeRefused || visit.mayHaveNewId || visit.isUnderWay
   }
 
   onFailure(error: unknown): 'respond' | 'error' | 'disconnect' {

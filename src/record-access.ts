@@ -148,7 +148,9 @@ export class RecordAccess implements StoreAccess {
       if (!found) throw gone(session.id, base)
       const theirs = found.stored
       if (found.id !== session.id) changeId(session, found.id)
-      if (!overwrites) {
+      if (overwrites) {
+        this.#mergeFlash(session, base, theirs)
+      } else {
         this.merge(session, base, theirs)
         debug('merged the changes of another request')
         this.#settings.events.emit('conflict', { id: session.id, tries })
@@ -163,6 +165,17 @@ export class RecordAccess implements StoreAccess {
       await pauseAfter(tries)
     }
     throw conflict(session.id)
+  }
+
+  /** Even where data is overwritten, no flash message is lost or delivered twice. */
+  #mergeFlash(session: Session, base: Stored, theirs: Stored): void {
+    const flashIn = (stored: Stored): SessionNotes => {
+      const { flash } = storedNotes(this.#parsedAnew(stored).cookie) ?? {}
+      return flash ? { flash } : {}
+    }
+    const notes = notesOf(session.cookie) ?? {}
+    mergeChanges(flashIn(base), notes, flashIn(theirs), this.#store.serializer)
+    if (Object.keys(notes).length > 0) setNotes(session.cookie, notes)
   }
 
   /** Merges into a session what others changed between two stored states. */

@@ -11,6 +11,7 @@ import type { ResolvedOptions } from './options'
 import type { RecordStore, SessionRecord } from './record-store'
 import type { KeyedStore } from './sealed-store'
 import type { LiveSession } from './session'
+import { withTimeout } from './store-call'
 import { ttlOf } from './stores/memory'
 
 /** One of a user's sessions, as a page that lists them needs it. */
@@ -49,11 +50,13 @@ const HANDLE_BYTES = 12
 const AT_ONCE = 10_000
 
 /** The options that concern users' sessions. */
-type UserOptions = Pick<ResolvedOptions, 'describe' | 'maxSessionsPerUser' | 'onSessionLimit'> &
+type UserOptions = Pick<ResolvedOptions, 'describe' | 'maxSessionsPerUser' | 'onSessionLimit' | 'timeout'> &
   Lifetimes & { readonly user: NonNullable<ResolvedOptions['user']> }
 
 interface Live {
   readonly key: string
+  /** The key under which the same session is stored, too, as it gets a new ID just now. */
+  readonly twin?: string | undefined
   readonly record: SessionRecord
   readonly notes: SessionNotes
   readonly lifetime: number
@@ -145,7 +148,7 @@ export class UserSessions {
     try {
       result = await save()
     } catch (error) {
-      await this.leave(entry)
+      await this.leave(entry, error)
       throw error
     }
     if (result && 'stored' in result) await this.settle(entry)
@@ -164,7 +167,7 @@ export class UserSessions {
     const isNew = user !== undefined && (isChanging || id !== formerId)
     const entry = { session, id, formerId, former, user, isNew, isBounded: isLogin && isChanging && this.isBounded }
     if (user === undefined) return entry
-    const linking = this.#store.link(user, id, this.#store.expiresOf(session))
+    const linking = this.#link(user, id, this.#store.expiresOf(session))
     if (!isNew) {
       if (!isPromise(linking)) return entry
       // `settle` waits for it; if that is never called, the rejection must not end the process.
@@ -195,12 +198,16 @@ export class UserSessions {
     setNotes(session.cookie, notes)
   }
 
-  /** Undoes `enter`, as the session was not stored. */
-  async leave({ former, id, isNew, session, user }: Entry): Promise<void> {
+  /**
+   * Undoes `enter`, as the session was not stored. After an error of the store it may be stored all the same: then it stays
+   * in the index, so that whoever ends all of the user's sessions finds it.
+   */
+  async leave({ former, id, isNew, session, user }: Entry, error?: unknown): Promise<void> {
     const notes = notesOf(session.cookie)
     for (const name of OWNERSHIP) if (notes) Object.assign(notes, { [name]: former[name] })
+    if (error !== undefined && isUncertain(error)) return
     try {
-      if (isNew && user !== undefined) await this.#store.unlink(user, id)
+      if (isNew && user !== undefined) await this.unlink(user, id)
     } catch {
       // Without its session the entry does not count, and is removed when the store prunes.
     }
@@ -208,17 +215,16 @@ export class UserSessions {
 
   /** The second half of `storing`: corrects the index by how the session was really stored. */
   async settle({ former, formerId, id, isBounded, isNew, renewing, session, user }: Entry): Promise<void> {
-    const store = this.#store
     await renewing
     const owner = notesOf(session.cookie)?.user
     const isAsEntered = owner === user && session.id === id
-    if (owner !== undefined && !isAsEntered) await store.link(owner, session.id, store.expiresOf(session))
-    if (user !== undefined && isNew && !isAsEntered) await store.unlink(user, id)
+    if (owner !== undefined && !isAsEntered) await this.#link(owner, session.id, this.#store.expiresOf(session))
+    if (user !== undefined && isNew && !isAsEntered) await this.unlink(user, id)
     if (former.user !== undefined && (former.user !== owner || formerId !== session.id)) {
-      await store.unlink(former.user, formerId)
+      await this.unlink(former.user, formerId)
     }
     // Another request may have made it this user's, under the ID that it had by then.
-    if (owner !== undefined && owner !== former.user && formerId !== session.id) await store.unlink(owner, formerId)
+    if (owner !== undefined && owner !== former.user && formerId !== session.id) await this.unlink(owner, formerId)
     if (isBounded && owner !== undefined && owner === user) await this.#bound(owner, session.id)
   }
 
@@ -230,7 +236,7 @@ export class UserSessions {
   async #bound(user: string, id: string): Promise<void> {
     const live = await this.#live(user)
     const ownKey = this.#keyOf(id)
-    const own = live.find(({ key }) => key === ownKey)
+    const own = live.find(({ key, twin }) => key === ownKey || twin === ownKey)
     const others = live.filter((other) => other !== own)
     if (!own || others.length < this.#max) return
 
@@ -245,15 +251,16 @@ export class UserSessions {
       await this.#end(user, ownKey)
       InThisProcess.of(this.#store).destroyed(id)
     }
-    for (const { key } of behind.slice(Math.max(0, this.#max - ahead.length - Number(isKept)))) {
+    for (const { key, twin } of behind.slice(Math.max(0, this.#max - ahead.length - Number(isKept)))) {
       await this.#end(user, key)
+      if (twin !== undefined) await this.#end(user, twin)
     }
     if (refuses && !isKept) throw this.#tooMany(ahead.length)
   }
 
   async #others(user: string, id: string): Promise<Live[]> {
     const own = this.#keyOf(id)
-    return (await this.#live(user)).filter(({ key }) => key !== own)
+    return (await this.#live(user)).filter(({ key, twin }) => key !== own && twin !== own)
   }
 
   #tooMany(count: number): SessionError {
@@ -262,11 +269,24 @@ export class UserSessions {
 
   /** Keeps a renewed session in the index, if its entries end by themselves. */
   async renew(user: string, id: string, expires: number): Promise<void> {
-    if (this.#store.linksExpire) await this.#store.link(user, id, expires)
+    if (this.#store.linksExpire) await this.#link(user, id, expires)
   }
 
-  async unlink(user: string, id: string): Promise<void> {
-    await this.#store.unlink(user, id)
+  unlink(user: string, id: string): MaybePromise<void> {
+    return this.#within('unlink', this.#store.unlink(user, id))
+  }
+
+  #link(user: string, id: string, expires: number): MaybePromise<void> {
+    return this.#within('link', this.#store.link(user, id, expires))
+  }
+
+  #linked(user: string): MaybePromise<string[]> {
+    return this.#within('linked', this.#store.linked(user))
+  }
+
+  /** Waits for an answer of the store as long as the option `timeout` says. */
+  #within<T>(method: string, answer: MaybePromise<T>): MaybePromise<T> {
+    return withTimeout(answer, method, this.#options.timeout)
   }
 
   async list(user: string, current: LiveSession | undefined): Promise<UserSession[]> {
@@ -309,45 +329,66 @@ export class UserSessions {
     const missing: string[] = []
     let ended = 0
     for (;;) {
-      const keys = (await this.#store.linked(user)).filter((key) => !seen.has(key))
+      const keys = (await this.#linked(user)).filter((key) => !seen.has(key))
       if (keys.length === 0) break
       for (const key of keys) {
         seen.add(key)
         const live = kept && (await this.#read(key))
-        if (live && this.#isSame(live, kept)) continue
-        if (await this.#end(user, key)) ended++
+        // Word of a new ID is no session, and requests under way need that of the session kept.
+        if (live && (live.notes.movedTo !== undefined || this.#isSame(live, kept))) continue
+        if (live !== null && (await this.#end(user, key))) ended++
         else missing.push(key)
       }
     }
-    for (const key of missing) if (await this.#end(user, key)) ended++
+    for (const key of missing) {
+      // By now it may be the session kept, or be about to be.
+      const live = kept && (await this.#read(key))
+      if (live === null || (live && this.#isSame(live, kept))) continue
+      if (await this.#end(user, key)) ended++
+    }
     return ended
   }
 
   /** A missing session stays in the index, as it may be about to be stored; else it is removed when the store prunes. */
   async #end(user: string, key: string): Promise<boolean> {
     const store = this.#store
-    const ended = await (store.removeKey ? store.removeKey(key) : store.remove(key))
-    if (ended) await (store.unlinkKey ? store.unlinkKey(user, key) : store.unlink(user, key))
+    const ended = await this.#within('remove', store.removeKey ? store.removeKey(key) : store.remove(key))
+    if (ended) await this.#within('unlink', store.unlinkKey ? store.unlinkKey(user, key) : store.unlink(user, key))
     return ended
   }
 
-  /** The user's live sessions, the newest first. */
+  /**
+   * The user's live sessions, the newest first. One that is just being given a new ID is stored twice for a moment. Where
+   * there is a forwarding note, the new ID may have been entered in the index since that was read: so it is read again.
+   */
   async #live(user: string): Promise<Live[]> {
     const live: Live[] = []
-    for (const key of await this.#store.linked(user)) {
-      const found = await this.#read(key)
-      if (found?.notes.user === user && !timeoutOf(found.notes, this.#options, Date.now())) live.push(found)
+    const seen = new Set<string>()
+    for (let hasMoved = true; hasMoved;) {
+      hasMoved = false
+      for (const key of await this.#linked(user)) {
+        if (seen.has(key)) continue
+        seen.add(key)
+        const found = await this.#read(key)
+        if (found?.notes.movedTo !== undefined) hasMoved = true
+        if (found?.notes.user !== user || timeoutOf(found.notes, this.#options, Date.now())) continue
+        const { handle } = found.notes
+        const at = handle === undefined ? -1 : live.findIndex(({ notes }) => notes.handle === handle)
+        if (at === -1) live.push(found)
+        else live[at] = { ...found, twin: (live[at] as Live).key }
+      }
     }
     return live.sort((a, b) => (b.notes.created ?? 0) - (a.notes.created ?? 0))
   }
 
-  /** A record that cannot be read counts as none: nobody can use its session. */
-  async #read(key: string): Promise<Live | undefined> {
+  /** `null` if there is none. A record that cannot be read (`undefined`) counts as none, too: nobody can use its session. */
+  async #read(key: string): Promise<Live | null | undefined> {
     const store = this.#store
     try {
-      const record = await (store.readKey ? store.readKey(key) : store.read(key))
-      const cookie = record && (store.parse(key, record) as Partial<session.SessionData> | null)?.cookie
-      if (!record || !cookie) return undefined
+      const record = await this.#within('read', store.readKey ? store.readKey(key) : store.read(key))
+      if (!record) return null
+      const cookie = (store.parse(key, record) as Partial<session.SessionData> | null)?.cookie
+      if (!cookie) return undefined
       return { key, record, notes: storedNotes(cookie) ?? {}, lifetime: cookie.originalMaxAge ?? ttlOf(store) }
     } catch (error) {
       const { code } = error as SessionError
@@ -359,6 +400,11 @@ export class UserSessions {
   #keyOf(id: string): string {
     return this.#store.keyOf ? this.#store.keyOf(id) : id
   }
+}
+
+/** Whether what failed may have been done all the same. */
+function isUncertain(error: unknown): boolean {
+  return !(error instanceof SessionError) || error.code === 'ERR_SESSION_STORE_TIMEOUT'
 }
 
 function loginOf({ notes }: Live): number {

@@ -4,7 +4,7 @@ import createDebug = require('debug')
 import type session = require('./index')
 import { admit, find, follow, type Admitted, type LoadOptions } from './admission'
 import { ChangeTracker } from './change-tracker'
-import { dataOf, maxAgeIn, serializeData } from './changes'
+import { dataOf, maxAgeIn, mergeChanges, serializeData } from './changes'
 import { Cookie, notesOf, restoreCookie, setNotes, settingsOf, type SessionNotes } from './cookie'
 import type { PresentedId } from './cookie-header'
 import type { Situation } from './decide'
@@ -52,10 +52,8 @@ export class Visit implements SessionOwner {
   #pending: 'nothing' | 'stored' | 'new' = 'nothing'
   #peeking = false
 
-  /** The save that is under way. */
-  #saving: PromiseLike<unknown> | undefined
-  /** The latest renewal or update, for which the next one waits. */
-  #lastTurn: Promise<void> | undefined
+  /** The latest save, reload, renewal, update or destruction of this request, for which the next one waits. */
+  #lastTurn: PromiseLike<unknown> | undefined
   /** Whether the function that the application gave to `update` is being called right now. */
   #changing = false
 
@@ -69,8 +67,10 @@ export class Visit implements SessionOwner {
   /** Whether a save of this request gives the session to another user than before. */
   #userChanged = false
   #destroyed = false
-  /** The session objects that this request has destroyed: they are not stored any more. */
+  /** The session objects that this request has destroyed, or found destroyed: they are not stored any more. */
   #destroyedSessions: WeakSet<Session> | undefined
+  /** The session objects that another one has replaced, as the session has a new ID, and the text of their data then. */
+  #replaced: WeakMap<Session, { by: LiveSession; was: string }> | undefined
   #destroyedCookie: Cookie | undefined
   /** Without a response no cookie can be set: the visit then makes no new session and gives no new ID. */
   #hasResponse = true
@@ -267,7 +267,18 @@ export class Visit implements SessionOwner {
   // The session's methods.
 
   save(session: Session): MaybePromise<void> {
-    const text = serializeData(session, this.settings.serializer)
+    const { serializer } = this.settings
+    const text = serializeData(session, serializer)
+    // Mostly nothing is under way, and the text need not be made again.
+    if (this.#changing || (!this.#lastTurn && !this.#replaced)) return this.#inTurn(() => this.#trySave(session, text))
+    return this.#inTurn(() => {
+      const latest = this.#latest(session)
+      return this.#trySave(latest, serializeData(latest, serializer))
+    })
+  }
+
+  /** Stores a session for the application, and remembers that it was told of a failure. */
+  #trySave(session: LiveSession, text: string): MaybePromise<void> {
     const failed = (error: unknown): never => {
       this.tracker.failed(session, text)
       throw error
@@ -297,7 +308,7 @@ export class Visit implements SessionOwner {
     if (users?.isChanging(session)) this.#userChanged = true
     const isLogin = !this.tracker.isStoredAs(session, text)
     const saving = users ? users.storing(session, this.req, isLogin, save) : save()
-    const saved = afterwards(saving, (saved: Saved) => {
+    return afterwards(saving, (saved: Saved) => {
       this.#notes = notesOf(session.cookie)
       this.#notesDue = false
       this.tracker.saved(session, saved, cookieSettings)
@@ -305,14 +316,6 @@ export class Visit implements SessionOwner {
       if (from === null && events.wants('created')) events.emit('created', { id })
       if (events.wants('saved')) events.emit('saved', { id: session.id })
     })
-    if (isPromise(saved)) {
-      this.#saving = saved
-      const ended = (): void => {
-        if (this.#saving === saved) this.#saving = undefined
-      }
-      saved.then(ended, ended)
-    }
-    return saved
   }
 
   /** Another request has given the session a new ID: this request's client has to be told as well. */
@@ -331,7 +334,12 @@ export class Visit implements SessionOwner {
   }
 
   reload(session: Session): MaybePromise<void> {
+    return this.#inTurn(() => this.#reload(session))
+  }
+
+  #reload(held: Session): MaybePromise<void> {
     const { req, settings } = this
+    const session = this.#latest(held)
     debug('reloading %s', session.id)
     return afterwards(find(settings, session.id), (found) => {
       if (!found) throw missing()
@@ -339,7 +347,9 @@ export class Visit implements SessionOwner {
       const restored = this.#restore(found.id, found.stored)
       this.#notes = notesOf(restored.cookie)
       req[settings.property] = restored
-      if (found.id !== session.id) this.#followNewId(restored)
+      if (found.id === session.id) return
+      this.#followNewId(restored)
+      this.#replaceBy(session, restored)
     })
   }
 
@@ -347,7 +357,7 @@ export class Visit implements SessionOwner {
     this.#destroyed = true
     this.#destroyedCookie = session.cookie
     delete this.req[this.settings.property]
-    return this.#destroyOnceSaved(session)
+    return this.#destroyInTurn(session)
   }
 
   /** Destroys a session that may not have been loaded. */
@@ -362,7 +372,7 @@ export class Visit implements SessionOwner {
   }
 
   startAnew(session: Session): MaybePromise<void> {
-    const destroyed = this.#destroyOnceSaved(session)
+    const destroyed = this.#destroyInTurn(session)
     if (!isPromise(destroyed)) return this.#makeNew()
     return destroyed.then(
       () => this.#makeNew(),
@@ -373,11 +383,40 @@ export class Visit implements SessionOwner {
     )
   }
 
-  /** Destroys a session once the save that is under way has ended. Its object cannot be saved any more. */
-  #destroyOnceSaved(session: Session): MaybePromise<void> {
+  #markDestroyed(session: Session): void {
     ;(this.#destroyedSessions ??= new WeakSet()).add(session)
-    const destroy = (): MaybePromise<void> => this.#destroyStored(session.id, notesOf(session.cookie)?.user)
-    return this.#saving ? this.#saving.then(destroy, destroy) : destroy()
+  }
+
+  /**
+   * From now on another object stands for the session, under another ID. Who still holds the former one holds this session:
+   * stored under the former ID, it would be there twice, or come back after a logout.
+   */
+  #replaceBy(session: LiveSession, by: LiveSession): void {
+    const was = serializeData(session, this.settings.serializer)
+    ;(this.#replaced ??= new WeakMap<Session, { by: LiveSession; was: string }>()).set(session, { by, was })
+  }
+
+  /** The object that stands for the session now, with what was changed in the former ones since they were replaced. */
+  #latest(session: Session): LiveSession {
+    const replaced = this.#replaced?.get(session)
+    if (!replaced) return session
+    const { serializer } = this.settings
+    const now = serializeData(session, serializer)
+    if (now !== replaced.was) {
+      mergeChanges(serializer.parse(replaced.was) as object, replaced.by, serializer.parse(now) as object, serializer)
+      replaced.was = now
+    }
+    return this.#latest(replaced.by)
+  }
+
+  /** Destroys a session after what is under way. Its object cannot be saved any more. */
+  #destroyInTurn(session: Session): MaybePromise<void> {
+    this.#markDestroyed(session)
+    return this.#inTurn(() => {
+      const latest = this.#latest(session)
+      this.#markDestroyed(latest)
+      return this.#destroyStored(latest.id, notesOf(latest.cookie)?.user)
+    })
   }
 
   #destroyStored(id: string, user: string | undefined): MaybePromise<void> {
@@ -392,23 +431,35 @@ export class Visit implements SessionOwner {
    * Gives the session a new ID. The old one leads to it for a while, so that requests under way still find it. Of several
    * requests that do this at the same time one wins, and the others follow it.
    */
-  renew(): Promise<void> {
+  async renew(): Promise<void> {
+    this.#refuseWhileChanging()
     return this.#inTurn(async () => {
       this.#requireSession()
-      if (await this.#rename()) await this.save(this.#requireSession())
+      if (!(await this.#rename())) return
+      const session = this.#requireSession()
+      await this.write(session, serializeData(session, this.settings.serializer))
     })
   }
 
-  /** Runs one renewal or update after the other: at the same time, one would undo what the other has stored. */
-  async #inTurn(work: () => Promise<void>): Promise<void> {
-    if (this.#changing) {
-      throw new TypeError(
-        'the function that sessions.update calls must change the session it is given, and nothing else: what it began ' +
-          'here would wait for itself. Call update, renew or flash before sessions.update, or after it',
-      )
-    }
+  /** @throws TypeError when it is called by the function given to `update` */
+  #refuseWhileChanging(): void {
+    if (!this.#changing) return
+    throw new TypeError(
+      'the function that sessions.update calls must change the session it is given, and nothing else: what it began ' +
+        'here would wait for itself. Call update, renew or flash before sessions.update, or after it',
+    )
+  }
+
+  /** Runs one after the other what loads and stores the session: at the same time, one would undo what another has stored. */
+  #inTurn<T>(work: () => MaybePromise<T>): MaybePromise<T> {
+    if (this.#changing) return work()
     const turn = this.#lastTurn ? endOf(this.#lastTurn).then(work) : work()
+    if (!isPromise(turn)) return turn
     this.#lastTurn = turn
+    const over = (): void => {
+      if (this.#lastTurn === turn) this.#lastTurn = undefined
+    }
+    turn.then(over, over)
     return turn
   }
 
@@ -428,10 +479,14 @@ export class Visit implements SessionOwner {
       const isLogin = !this.tracker.isStoredAs(session, serializeData(session, this.settings.serializer))
       const rename = (): Promise<Saved | Overtaken | null> => access.rename(oldId, renewed, from)
       const saved = await (users ? users.storing(renewed, this.req, isLogin, rename, oldId) : rename())
-      if (!saved) return void (await this.#beginNew())
+      if (!saved) {
+        this.#markDestroyed(session)
+        return void (await this.#beginNew())
+      }
       if ('known' in saved) {
         changeId(renewed, oldId)
         this.req[property] = renewed
+        this.#replaceBy(session, renewed)
         this.tracker.found(oldId, saved.known)
         return saved
       }
@@ -443,9 +498,10 @@ export class Visit implements SessionOwner {
     this.#moved = true
     this.req[idProperty] = id
     this.req[property] = renewed
+    this.#replaceBy(session, renewed)
     if (from && !(access instanceof RecordAccess)) {
       // In the classic contract there are no conditional writes, and so no forwarding note.
-      await this.save(renewed)
+      await this.write(renewed, serializeData(renewed, this.settings.serializer))
       if (from.process.wasDestroyed(oldId, from.since)) {
         await access.destroy(id)
         throw destroyed(oldId)
@@ -460,12 +516,12 @@ export class Visit implements SessionOwner {
    * Loads the newest state of the session, lets the application change it, and stores it if nobody was faster; else begins
    * again. The result is merged into the request's own session, whose unsaved changes stay.
    */
-  update(change: (session: LiveSession) => unknown): Promise<void> {
+  async update(change: (session: LiveSession) => unknown): Promise<void> {
+    this.#refuseWhileChanging()
     return this.#inTurn(() => this.#update(change))
   }
 
   async #update(change: (session: LiveSession) => unknown): Promise<void> {
-    await this.#waitForSave()
     const { property } = this.settings
     const access = this.#access
     const session = this.#requireSession()
@@ -474,9 +530,10 @@ export class Visit implements SessionOwner {
     if (!from || !(access instanceof RecordAccess)) {
       // Without merging, a reload would lose the changes of this request, so it is done only if there are none.
       if (from && this.tracker.isStoredAs(session, serializeData(session, this.settings.serializer)))
-        await this.reload(session)
+        await this.#reload(session)
       await this.#apply(change, this.req[property] as LiveSession)
-      return this.save(this.req[property] as LiveSession)
+      const changed = this.req[property] as LiveSession
+      return this.write(changed, serializeData(changed, this.settings.serializer))
     }
     const { saved, session: changed } = await this.#changeStored(access, id, change)
     this.#attachNotes(session)
@@ -510,7 +567,7 @@ export class Visit implements SessionOwner {
         return newest
       })
     } catch (error) {
-      if (entry) await users?.leave(entry)
+      if (entry) await users?.leave(entry, error)
       throw error
     }
     if (entry) await users?.settle(entry)
@@ -554,14 +611,6 @@ export class Visit implements SessionOwner {
     )
   }
 
-  async #waitForSave(): Promise<void> {
-    try {
-      await this.#saving
-    } catch {
-      // Whoever called `save` gets the error.
-    }
-  }
-
   // The end of the response: what commit.ts asks.
 
   /** False if loading failed: the request has no session, and nothing is to be done at its end. */
@@ -585,8 +634,13 @@ export class Visit implements SessionOwner {
     return resave || rolling || this.#notesDue || this.#moved || this.presented?.oldSecret === true
   }
 
-  get saving(): PromiseLike<unknown> | undefined {
-    return this.#saving
+  /** The end of what the handler has begun and not waited for. */
+  get underWay(): PromiseLike<void> | undefined {
+    return this.#lastTurn && endOf(this.#lastTurn)
+  }
+
+  get isUnderWay(): boolean {
+    return this.#lastTurn !== undefined
   }
 
   /** Whether a save may fail because the ID is taken or the user has too many sessions. */
@@ -654,7 +708,7 @@ export class Visit implements SessionOwner {
           !settings.users?.isChanging(session) &&
           tracker.isStoredAs(session, data) &&
           tracker.hasStoredSettings(session)),
-      everSaved: isSaved || hasFailed,
+      everSaved: tracker.isEverSaved || hasFailed,
       oldSecret: presented?.oldSecret === true,
       moved: this.#moved,
       expires: !unset && session.cookie.expires != null,

@@ -1,0 +1,347 @@
+import { expect, test, vi } from 'vitest'
+import session from '../../src'
+import { appWith, type AnySession, type Handler } from '../faults/fault'
+import { gate, settled } from '../support/app'
+import { exchange } from '../support/exchange'
+import { cookieHeader } from '../support/set-cookie'
+
+interface Jar {
+  cookie?: string
+}
+
+function appOf(store: session.Store, options: session.SessionOptions, pages: Record<string, Handler> = {}) {
+  let sessions!: session.Sessions
+  const factory = ((given: session.SessionOptions) => (sessions = session(given))) as unknown as typeof session
+  const app = appWith(factory, { store, hints: false, ...options }, async (req, res, next) => {
+    const [, page = '', value] = req.url.split('/')
+    if (pages[page]) return pages[page](req, res, next)
+    if (page === 'login') req.session.user = 'ada'
+    if (page === 'logout') await req.session.destroy()
+    if (page === 'renew') await sessions.renew(req)
+    if (page === 'set') req.session[value as string] = true
+    if (page === 'add') await sessions.flash(req).add('note', value)
+    if (page === 'take') return res.json(await sessions.flash(req).take('note'))
+    const { cookie: _, ...data } = req.session ?? {}
+    return res.json(data)
+  })
+  const go = async (url: string, jar: Jar): Promise<any> => {
+    const { body, headers } = await exchange(app as never, { url, headers: jar.cookie ? { cookie: jar.cookie } : {} })
+    if (headers.some(([name]) => name === 'set-cookie')) jar.cookie = cookieHeader(Object.fromEntries(headers))
+    await settled()
+    try {
+      return JSON.parse(body) as unknown
+    } catch {
+      return body
+    }
+  }
+  return { go, sessions }
+}
+
+const USER = { user: (data: unknown) => (data as AnySession).user as string | undefined }
+
+/** Has the store stop before the call of a method that is chosen, and tells when it is reached. */
+function stopAt(store: session.MemoryStore, method: 'read' | 'write' | 'remove', isIt: (...args: any[]) => boolean) {
+  const reached = gate()
+  const goOn = gate()
+  const work = store[method] as (...args: any[]) => unknown
+  let done = false
+  vi.spyOn(store, method).mockImplementation(((...args: any[]) => {
+    if (done || !isIt(...args)) return work.apply(store, args)
+    done = true
+    reached.open()
+    return goOn.opened.then(() => work.apply(store, args))
+  }) as never)
+  return { reached, goOn }
+}
+
+test('a renewal and a save at the same time take back nothing that another request has written', async () => {
+  const store = new session.MemoryStore()
+  const app = appOf(
+    store,
+    {},
+    {
+      both: async (req, res) => {
+        req.session.mine = true
+        await Promise.all([app.sessions.renew(req), req.session.save()])
+        res.send('done')
+      },
+    },
+  )
+  const { go } = app
+  const jar: Jar = {}
+  await go('/login', jar)
+  const old = { ...jar }
+  const oldId = decodeURIComponent(jar.cookie as string)
+    .slice('connect.sid=s:'.length)
+    .split('.')[0]
+  let words = 0
+  const { reached, goOn } = stopAt(
+    store,
+    'write',
+    (id, text) => id === oldId && text.includes('"mine"') && ++words === 1,
+  )
+  const both = go('/both', jar)
+  await Promise.race([reached.opened, both])
+  await go('/set/theirs', { ...old })
+  goOn.open()
+  await both
+  vi.restoreAllMocks()
+  expect(await go('/', jar)).toMatchObject({ user: 'ada', mine: true, theirs: true })
+  expect(await store.length()).toBe(2)
+})
+
+test('a save and a reload at the same time: the save is not undone', async () => {
+  const store = new session.MemoryStore()
+  const { write } = store
+  vi.spyOn(store, 'write').mockImplementation((async (...args: Parameters<typeof write>) => {
+    await settled(2)
+    return write.apply(store, args)
+  }) as never)
+  const { go } = appOf(
+    store,
+    {},
+    {
+      both: async (req, res) => {
+        req.session.mine = true
+        await Promise.all([req.session.save(), req.session.reload()])
+        res.send('done')
+      },
+    },
+  )
+  const jar: Jar = {}
+  await go('/login', jar)
+  await go('/both', jar)
+  expect(await go('/', jar)).toMatchObject({ user: 'ada', mine: true })
+})
+
+test('a session object from before a renewal does not bring the session back under its old ID', async () => {
+  const store = new session.MemoryStore()
+  const app = appOf(
+    store,
+    {},
+    {
+      stale: async (req, res) => {
+        const held = req.session
+        await app.sessions.renew(req)
+        held.late = true
+        await held.save()
+        res.send('done')
+      },
+    },
+  )
+  const { go } = app
+  const jar: Jar = {}
+  await go('/login', jar)
+  const old = { ...jar }
+  await go('/stale', jar)
+  expect(await go('/', jar)).toMatchObject({ user: 'ada', late: true })
+  await go('/logout', jar)
+  expect(await go('/', old)).toEqual({})
+})
+
+test('nor after a logout that came before the renewal', async () => {
+  const store = new session.MemoryStore()
+  const loaded = gate()
+  const out = gate()
+  const app = appOf(
+    store,
+    {},
+    {
+      stale: async (req, res) => {
+        const held = req.session
+        loaded.open()
+        await out.opened
+        await app.sessions.renew(req)
+        await held.save().catch(() => undefined)
+        res.send('done')
+      },
+    },
+  )
+  const { go } = app
+  const jar: Jar = {}
+  await go('/login', jar)
+  const stale = go('/stale', { ...jar })
+  await loaded.opened
+  await go('/logout', { ...jar })
+  out.open()
+  await stale
+  expect(await go('/', jar)).toEqual({})
+})
+
+test('endOthers does not end its own session, which gets a new ID just then', async () => {
+  const store = new session.MemoryStore()
+  const app = appOf(store, USER, {
+    others: async (req, res) => {
+      await app.sessions.users.endOthers(req)
+      res.send('done')
+    },
+  })
+  const { go } = app
+  const jar: Jar = {}
+  await go('/login', jar)
+  const old = { ...jar }
+  // The renewal has entered its new ID in the index and is about to store the session.
+  const storing = stopAt(store, 'write', (_id, _text, _expires, condition) => condition === 'absent')
+  const renewal = go('/renew', jar)
+  await storing.reached.opened
+  // endOthers has looked at the new ID, found nothing, and is about to remove it.
+  const removing = stopAt(store, 'remove', () => true)
+  const others = go('/others', { ...old })
+  await Promise.race([removing.reached.opened, others])
+  storing.goOn.open()
+  await renewal
+  removing.goOn.open()
+  await others
+  expect(await go('/', jar)).toMatchObject({ user: 'ada' })
+})
+
+test('endOthers leaves word of its own new ID, for requests under way', async () => {
+  const store = new session.MemoryStore()
+  const { unlink } = store
+  const app = appOf(store, USER, {
+    others: async (req, res) => {
+      await app.sessions.users.endOthers(req)
+      res.send('done')
+    },
+  })
+  const { go } = app
+  const jar: Jar = {}
+  await go('/login', jar)
+  const old = { ...jar }
+  const reached = gate()
+  const goOn = gate()
+  vi.spyOn(store, 'unlink').mockImplementationOnce(((...args: Parameters<typeof unlink>): unknown => {
+    reached.open()
+    return goOn.opened.then(() => unlink.apply(store, args))
+  }))
+  const renewal = go('/renew', jar)
+  await reached.opened
+  await go('/others', { ...old })
+  goOn.open()
+  await renewal
+  expect(await go('/', old)).toMatchObject({ user: 'ada' })
+})
+
+test.each(['endOldest', 'refuse'] as const)(
+  'F4: a session that gets a new ID counts once: with two allowed, a second login ends none and is let in (%s)',
+  async (onSessionLimit) => {
+    const store = new session.MemoryStore()
+    const { go } = appOf(store, { ...USER, maxSessionsPerUser: 2, onSessionLimit, onSaveError: 'error' })
+    const phone: Jar = {}
+    const laptop: Jar = {}
+    await go('/login', phone)
+    // Stored under its new ID, and the word under the old one not yet.
+    const { reached, goOn } = stopAt(store, 'write', (_id, text) => text.includes('movedTo'))
+    const renewal = go('/renew', phone)
+    await reached.opened
+    expect(await go('/login', laptop)).toMatchObject({ user: 'ada' })
+    goOn.open()
+    await renewal
+    expect(await go('/', phone)).toMatchObject({ user: 'ada' })
+    expect(await go('/', laptop)).toMatchObject({ user: 'ada' })
+  },
+)
+
+test('"log out everywhere" finds a session whose renewal was done and not acknowledged', async () => {
+  const store = new session.MemoryStore()
+  const { go, sessions } = appOf(store, USER)
+  const jar: Jar = {}
+  await go('/login', jar)
+  const { write } = store
+  vi.spyOn(store, 'write').mockImplementation((...args: Parameters<typeof write>) => {
+    const version = write.apply(store, args)
+    if (args[1].includes('movedTo')) throw new Error('the connection is lost right after the write')
+    return version
+  })
+  expect(await go('/renew', { ...jar })).toMatch(/the connection is lost/)
+  vi.restoreAllMocks()
+  expect(await go('/', jar)).toMatchObject({ user: 'ada' }) // has the new ID by now
+  expect(await sessions.users.list('ada')).toHaveLength(1)
+  await sessions.users.endAll('ada')
+  expect(await go('/', jar)).toEqual({})
+})
+
+test('with conflict: overwrite, too, a message is delivered once', async () => {
+  const store = new session.MemoryStore()
+  const loaded = gate()
+  const goOn = gate()
+  const { go } = appOf(
+    store,
+    { conflict: 'overwrite' },
+    {
+      slow: async (req, res) => {
+        req.session.seen = true
+        loaded.open()
+        await goOn.opened
+        res.send('done')
+      },
+    },
+  )
+  const jar: Jar = {}
+  await go('/add/one', jar)
+  const slow = go('/slow', { ...jar })
+  await loaded.opened
+  expect(await go('/take', jar)).toEqual(['one'])
+  goOn.open()
+  await slow
+  expect(await go('/take', jar)).toEqual([])
+})
+
+test('the option timeout bounds the index of users, too', async () => {
+  const store = new session.MemoryStore()
+  const { go } = appOf(store, { ...USER, timeout: 50, onSaveError: 'error' })
+  vi.spyOn(store, 'link').mockImplementation((() => new Promise(() => undefined)))
+  const answer = await Promise.race([
+    go('/login', {}),
+    settled(1).then(() => new Promise((r) => setTimeout(r, 2000, 'hangs'))),
+  ])
+  expect(answer).toMatch(/did not answer link/)
+})
+
+test('a renewal that the handler does not wait for reaches the browser', async () => {
+  const store = new session.MemoryStore()
+  const { write } = store
+  vi.spyOn(store, 'write').mockImplementation((async (...args: Parameters<typeof write>) => {
+    await settled(2)
+    return write.apply(store, args)
+  }) as never)
+  const app = appOf(
+    store,
+    { renewalGrace: 30 },
+    {
+      hasty: (req, res) => {
+        void app.sessions.renew(req)
+        res.send('done')
+      },
+    },
+  )
+  const { go } = app
+  const jar: Jar = {}
+  await go('/login', jar)
+  await go('/hasty', jar)
+  await new Promise((resolve) => setTimeout(resolve, 60))
+  expect(await go('/', jar)).toMatchObject({ user: 'ada' })
+})
+
+test('with resave, a changed lifetime is stored when the request came with the old ID', async () => {
+  const store = new session.MemoryStore()
+  const { go } = appOf(
+    store,
+    { resave: true },
+    {
+      remember: (req, res) => {
+        req.session.cookie.maxAge = 500_000
+        res.send('done')
+      },
+    },
+  )
+  const jar: Jar = {}
+  await go('/login', jar)
+  const old = { ...jar }
+  await go('/renew', jar)
+  await go('/remember', old)
+  const ages = Object.values(store.sessions).map(
+    (text) => (JSON.parse(text) as AnySession).cookie.originalMaxAge as number,
+  )
+  expect(ages).toContain(500_000)
+})
