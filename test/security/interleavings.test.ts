@@ -210,10 +210,10 @@ test('endOthers leaves word of its own new ID, for requests under way', async ()
   const old = { ...jar }
   const reached = gate()
   const goOn = gate()
-  vi.spyOn(store, 'unlink').mockImplementationOnce(((...args: Parameters<typeof unlink>): unknown => {
+  vi.spyOn(store, 'unlink').mockImplementationOnce((...args: Parameters<typeof unlink>): unknown => {
     reached.open()
     return goOn.opened.then(() => unlink.apply(store, args))
-  }))
+  })
   const renewal = go('/renew', jar)
   await reached.opened
   await go('/others', { ...old })
