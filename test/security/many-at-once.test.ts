@@ -189,7 +189,7 @@ async function live(owner: string, anyProcess: () => Process, renews: boolean, g
 // A session that the application renews, by chance at the very moment when another request's headers are fixed, leaves
 // the browser the grace period; one that is renewed by the timeout does not need it.
 const NEVER_MIND = 10_000
-const SHORT = 400
+const SHORT = 1_500
 
 type Options = session.SessionOptions & { renewalGrace: number }
 const TIMEOUTS: Options = { renewalGrace: SHORT, renewalTimeout: 60, idleTimeout: 60_000 }
