@@ -263,7 +263,7 @@ export class Commit implements EndOfResponse {
 
   get holdsHeaders(): boolean {
     const visit = this.#visit
-    return visit.settings.onSaveError === 'error' || visit.mayBeRefused || visit.mayHaveNewId || visit.isUnderWay
+    return visit.settings.onSaveError === 'error' || visit.mayBeRefused || visit.mayHaveNewId || visit.isRenewing
   }
 
   onFailure(error: unknown): 'respond' | 'error' | 'disconnect' {

@@ -54,6 +54,8 @@ export class Visit implements SessionOwner {
 
   /** The latest save, reload, renewal, update or destruction of this request, for which the next one waits. */
   #lastTurn: PromiseLike<unknown> | undefined
+  /** How many renewals that the application asked for are under way. */
+  #renewals = 0
   /** Whether the function that the application gave to `update` is being called right now. */
   #changing = false
 
@@ -433,12 +435,17 @@ export class Visit implements SessionOwner {
    */
   async renew(): Promise<void> {
     this.#refuseWhileChanging()
-    return this.#inTurn(async () => {
-      this.#requireSession()
-      if (!(await this.#rename())) return
-      const session = this.#requireSession()
-      await this.write(session, serializeData(session, this.settings.serializer))
-    })
+    this.#renewals++
+    try {
+      await this.#inTurn(async () => {
+        this.#requireSession()
+        if (!(await this.#rename())) return
+        const session = this.#requireSession()
+        await this.write(session, serializeData(session, this.settings.serializer))
+      })
+    } finally {
+      this.#renewals--
+    }
   }
 
   /** @throws TypeError when it is called by the function given to `update` */
@@ -639,8 +646,9 @@ export class Visit implements SessionOwner {
     return this.#lastTurn && endOf(this.#lastTurn)
   }
 
-  get isUnderWay(): boolean {
-    return this.#lastTurn !== undefined
+  /** Whether the handler has begun to give the session a new ID, and not waited for it. */
+  get isRenewing(): boolean {
+    return this.#renewals > 0
   }
 
   /** Whether a save may fail because the ID is taken or the user has too many sessions. */

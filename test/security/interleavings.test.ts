@@ -1,6 +1,6 @@
 import { expect, test, vi } from 'vitest'
 import session from '../../src'
-import { appWith, type AnySession, type Handler } from '../faults/fault'
+import { appWith, classicStore, type AnySession, type Handler } from '../faults/fault'
 import { gate, settled } from '../support/app'
 import { exchange } from '../support/exchange'
 import { cookieHeader } from '../support/set-cookie'
@@ -343,4 +343,24 @@ test('with resave, a changed lifetime is stored when the request came with the o
     (text) => (JSON.parse(text) as AnySession).cookie.originalMaxAge as number,
   )
   expect(ages).toContain(500_000)
+})
+
+test('a save that the handler does not wait for leaves the headers fixed at the end, as in express-session', async () => {
+  const store = classicStore(session)
+  const sent: boolean[] = []
+  const { go } = appOf(
+    store,
+    {},
+    {
+      hasty: (req, res) => {
+        req.session.user = 'ada'
+        void req.session.save()
+        res.send('done')
+        sent.push(res.headersSent)
+      },
+    },
+  )
+  await go('/hasty', {})
+  expect(sent).toEqual([true])
+  expect(store.records.size).toBe(1)
 })
