@@ -44,7 +44,7 @@ export class ClassicAccess implements StoreAccess {
 
   save(session: Session, dataText: string, from: Stored | null | undefined): MaybePromise<Saved> {
     const { id } = session
-    return this.#process.inTurn(id, () => {
+    return this.#process.turns.take(id, () => {
       if (from && this.#process.wasDestroyed(id, from.since)) throw destroyed(id)
       const since = this.#process.count
       return afterwards(this.#call('set', [id, session]), () => ({
@@ -57,7 +57,7 @@ export class ClassicAccess implements StoreAccess {
   touch(session: Session, stored: Stored | undefined): MaybePromise<void> {
     if (typeof this.#store.touch !== 'function') return
     const { id } = session
-    return this.#process.inTurn(id, () => {
+    return this.#process.turns.take(id, () => {
       if (!stored || !this.#process.wasDestroyed(id, stored.since)) return this.#call('touch', [id, session])
     })
   }
@@ -65,7 +65,7 @@ export class ClassicAccess implements StoreAccess {
   destroy(id: string): MaybePromise<void> {
     this.#process.destroyed(id)
     // Noted once more when it is done, for requests that have loaded the session in the meantime.
-    const done = this.#process.inTurn(id, () => this.#call('destroy', [id]))
+    const done = this.#process.turns.take(id, () => this.#call('destroy', [id]))
     return afterwards(done, () => this.#process.destroyed(id))
   }
 

@@ -203,8 +203,8 @@ export class Commit implements EndOfResponse {
     const ignoreGone = (error: unknown): void => {
       const { code } = error as SessionError
       // What `resave` stores unchanged loses nothing.
-      const isLost = code !== 'ERR_SESSION_EXPIRED' || !this.#visit.tracker.cameAs(session, text)
-      if (code !== 'ERR_SESSION_DESTROYED' && isLost) throw error
+      const isUnchanged = code === 'ERR_SESSION_EXPIRED' && this.#visit.tracker.cameAs(session, text)
+      if (code !== 'ERR_SESSION_DESTROYED' && !isUnchanged) throw error
       debug('not saved: the session is gone')
     }
     try {

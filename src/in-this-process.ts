@@ -1,4 +1,4 @@
-import { isPromise, type MaybePromise } from './maybe-promise'
+import { Turns } from './turns'
 
 /** How many IDs a generation of `LastCounts` has. */
 const GENERATION = 5_000
@@ -21,9 +21,6 @@ class LastCounts {
   }
 }
 
-/** How long, in ms, one writer waits for another at most: a store that never answers must not block a session for ever. */
-const LONGEST_TURN = 10_000
-
 /**
  * What this process knows of the sessions in a store:
  * - which ones were destroyed or given a new ID lately, so that a request that loaded one before does not set its cookie;
@@ -38,7 +35,8 @@ export class InThisProcess {
   count = 0
   readonly #destroyed = new LastCounts()
   readonly #replaced = new LastCounts()
-  readonly #turns = new Map<string, PromiseLike<unknown>>()
+  /** The writers of each session, by its ID. */
+  readonly turns = new Turns<string>(new Map())
 
   static of(store: object): InThisProcess {
     let known = this.#stores.get(store)
@@ -61,29 +59,4 @@ export class InThisProcess {
   wasReplaced(id: string, since: number): boolean {
     return this.count !== since && this.#replaced.get(id) > since
   }
-
-  /** Runs some work on a session after all that came before it; at once, and synchronously, if there is none. */
-  inTurn<T>(id: string, work: () => MaybePromise<T>): MaybePromise<T> {
-    const before = this.#turns.get(id)
-    const turn = before ? endOf(before).then(work) : work()
-    if (!isPromise(turn)) return turn
-    this.#turns.set(id, turn)
-    const leave = (): void => {
-      if (this.#turns.get(id) === turn) this.#turns.delete(id)
-    }
-    turn.then(leave, leave)
-    return turn
-  }
-}
-
-/** Resolves when a promise is settled either way, or after ten seconds. */
-export function endOf(turn: PromiseLike<unknown>): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, LONGEST_TURN)
-    const ended = (): void => {
-      clearTimeout(timer)
-      resolve()
-    }
-    turn.then(ended, ended)
-  })
 }

@@ -248,6 +248,7 @@ function makeSettings(options: ResolvedOptions): Settings {
   if (given instanceof MemoryStore) hints?.memoryStore()
   const store = options.hashIds || options.encryption !== undefined ? sealedStore(given, options) : given
   const records = isRecordStore(store) ? store : undefined
+  const ttl = records ? ttlOf(records) : DEFAULT_TTL
   const ownSigner = options.secrets && new Signer(options.secrets)
   if (options.renewalTimeout > 0) requireRecordStore(store, 'renewalTimeout')
   const visitKey = Symbol('sessile.visit')
@@ -259,12 +260,12 @@ function makeSettings(options: ResolvedOptions): Settings {
     store,
     events,
     hints,
-    access: storeAccess(store, { ...options, events }),
+    access: storeAccess(store, { ...options, events, ttl }),
     lifetimes: hasLifetimes(options) ? options : undefined,
-    users: options.user && new UserSessions(requireRecordStore(store, 'user'), { ...options, user: options.user }),
+    users: options.user && new UserSessions(requireRecordStore(store, 'user'), { ...options, user: options.user, ttl }),
     expiresOf: (session: Session) => records?.expiresOf(session) ?? Infinity,
     serializer: records?.serializer ?? JSON,
-    ttl: records ? ttlOf(records) : DEFAULT_TTL,
+    ttl,
     renewsOnRead: records !== undefined && !records.inProcess && !options.resave && options.touchAfter === 0,
     idProperty: options.property + 'ID',
     storeProperty: options.property + 'Store',

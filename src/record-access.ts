@@ -11,7 +11,6 @@ import { changeId, type Session } from './session'
 import { checkedData } from './store'
 import type { AccessSettings, Found, Saved, StoreAccess, Stored } from './store-access'
 import { withTimeout } from './store-call'
-import { ttlOf } from './stores/memory'
 
 const debug = createDebug('express-session')
 
@@ -108,7 +107,7 @@ export class RecordAccess implements StoreAccess {
       if (saved) return saved
       if (!from) return this.#saveOverOwn(session, dataText)
       // In this process, those who met a conflict go one after the other.
-      return this.#process.inTurn(session.id, () => this.#saveMerged(session, from, merged))
+      return this.#process.turns.take(session.id, () => this.#saveMerged(session, from, merged))
     })
   }
 
@@ -173,21 +172,22 @@ export class RecordAccess implements StoreAccess {
       const { flash } = storedNotes(this.#parsedAnew(stored).cookie) ?? {}
       return flash ? { flash } : {}
     }
+    this.#mergeNotes(session, flashIn(base), flashIn(theirs))
+  }
+
+  #mergeNotes(session: Session, was: SessionNotes, now: SessionNotes): void {
     const notes = notesOf(session.cookie) ?? {}
-    mergeChanges(flashIn(base), notes, flashIn(theirs), this.#store.serializer)
+    mergeChanges(was, notes, now, this.#store.serializer)
     if (Object.keys(notes).length > 0) setNotes(session.cookie, notes)
   }
 
   /** Merges into a session what others changed between two stored states. */
   merge(session: Session, base: Stored, theirs: Stored): void {
-    const { serializer } = this.#store
     const was = this.#parsedAnew(base)
     const now = this.#parsedAnew(theirs)
-    mergeChanges(was, session, now, serializer)
+    mergeChanges(was, session, now, this.#store.serializer)
     mergeSettings(was.cookie, session.cookie, now.cookie)
-    const notes = notesOf(session.cookie) ?? {}
-    mergeChanges(storedNotes(was.cookie) ?? {}, notes, storedNotes(now.cookie) ?? {}, serializer)
-    if (Object.keys(notes).length > 0) setNotes(session.cookie, notes)
+    this.#mergeNotes(session, storedNotes(was.cookie) ?? {}, storedNotes(now.cookie) ?? {})
   }
 
   /** Parsed anew, as the objects that were parsed before may be part of a session by now. */
@@ -267,7 +267,7 @@ export class RecordAccess implements StoreAccess {
     id: string,
     change: (id: string, newest: SessionData) => MaybePromise<S>,
   ): MaybePromise<{ saved: Saved; session: S }> {
-    return this.#process.inTurn(id, async () => {
+    return this.#process.turns.take(id, async () => {
       for (let tries = 1; tries <= MAX_TRIES; tries++) {
         const found = await this.find(id)
         if (!found) throw destroyed(id)
@@ -282,8 +282,8 @@ export class RecordAccess implements StoreAccess {
 
   /**
    * Renews a session that has a tenth of its lifetime left, or less. One that was renewed while it was read got the usual
-   * lifetime: if its own is another one, as with "remember me", it gets that. A failure is ignored here: the end of the response
-   * renews again, and reports it.
+   * lifetime: if its own is another one, as with "remember me", it gets that. A failure is ignored here: the end of the
+   * response renews again, and reports it.
    */
   renewIfEnding(id: string, stored: Stored): MaybePromise<Stored> {
     const record = stored.record as SessionRecord
@@ -291,13 +291,13 @@ export class RecordAccess implements StoreAccess {
     const left = record.expires - now
     if (left > LONG_REQUEST && !record.renewed) return stored
     const { originalMaxAge } = this.dataOf(id, stored).cookie
-    const lifetime = typeof originalMaxAge === 'number' ? originalMaxAge : ttlOf(this.#store)
+    const lifetime = typeof originalMaxAge === 'number' ? originalMaxAge : this.#settings.ttl
     const isRight = record.renewed ? Math.abs(left - lifetime) < tolerance(lifetime) : left > lifetime / 10
     if (isRight) return stored
     const expires = now + lifetime
     const renewed = { ...stored, record: { ...record, expires, renewed: true } }
     try {
-      const renewing = this.renew(id, expires, record.renewed ? undefined : record)
+      const renewing = this.renew(id, expires, record)
       if (!isPromise(renewing)) return renewed
       return renewing.then(
         () => renewed,

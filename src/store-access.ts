@@ -60,6 +60,8 @@ export interface StoreAccess {
 export interface AccessSettings {
   readonly conflict: 'merge' | 'overwrite'
   readonly timeout: number
+  /** Lifetime, in ms, of a session whose cookie has no expiry. */
+  readonly ttl: number
   readonly touchAfter: number
   readonly renewalTimeout: number
   readonly renewalGrace: number

@@ -12,7 +12,6 @@ import type { RecordStore, SessionRecord } from './record-store'
 import type { KeyedStore } from './sealed-store'
 import type { LiveSession } from './session'
 import { withTimeout } from './store-call'
-import { ttlOf } from './stores/memory'
 
 /** One of a user's sessions, as a page that lists them needs it. */
 export interface UserSession {
@@ -51,7 +50,7 @@ const AT_ONCE = 10_000
 
 /** The options that concern users' sessions. */
 type UserOptions = Pick<ResolvedOptions, 'describe' | 'maxSessionsPerUser' | 'onSessionLimit' | 'timeout'> &
-  Lifetimes & { readonly user: NonNullable<ResolvedOptions['user']> }
+  Lifetimes & { readonly user: NonNullable<ResolvedOptions['user']>; readonly ttl: number }
 
 interface Live {
   readonly key: string
@@ -389,7 +388,7 @@ export class UserSessions {
       if (!record) return null
       const cookie = (store.parse(key, record) as Partial<session.SessionData> | null)?.cookie
       if (!cookie) return undefined
-      return { key, record, notes: storedNotes(cookie) ?? {}, lifetime: cookie.originalMaxAge ?? ttlOf(store) }
+      return { key, record, notes: storedNotes(cookie) ?? {}, lifetime: cookie.originalMaxAge ?? this.#options.ttl }
     } catch (error) {
       const { code } = error as SessionError
       if (code === 'ERR_SESSION_SEALED' || code === 'ERR_SESSION_INVALID_RECORD') return undefined

@@ -10,7 +10,6 @@ import type { PresentedId } from './cookie-header'
 import type { Situation } from './decide'
 import { destroyed, SessionError, warnOnce } from './errors'
 import { isRenewalDue, noteVisit } from './lifetimes'
-import { endOf } from './in-this-process'
 import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
 import type { Settings } from './middleware'
 import type { CookieOptions } from './options'
@@ -29,6 +28,7 @@ import {
 import { isReplaced, type GeneratingStore } from './store'
 import type { Found, Saved, StoreAccess, Stored } from './store-access'
 import { callStore } from './store-call'
+import { Turns } from './turns'
 import type { Entry } from './user-sessions'
 
 const debug = createDebug('express-session')
@@ -42,6 +42,9 @@ export const UNSEEN = Symbol('unseen')
 /** The `generate` methods that middlewares have given to stores. */
 export const ownGenerates = new WeakSet<object>()
 
+/** The saves, reloads, renewals, updates and destructions of each request. */
+const turns = new Turns<Visit>(new WeakMap())
+
 /** One request's dealings with its session: where it comes from, and what is done with it. */
 export class Visit implements SessionOwner {
   readonly tracker: ChangeTracker
@@ -52,8 +55,6 @@ export class Visit implements SessionOwner {
   #pending: 'nothing' | 'stored' | 'new' = 'nothing'
   #peeking = false
 
-  /** The latest save, reload, renewal, update or destruction of this request, for which the next one waits. */
-  #lastTurn: PromiseLike<unknown> | undefined
   /** How many renewals that the application asked for are under way. */
   #renewals = 0
   /** Whether the function that the application gave to `update` is being called right now. */
@@ -269,18 +270,12 @@ export class Visit implements SessionOwner {
   // The session's methods.
 
   save(session: Session): MaybePromise<void> {
-    const { serializer } = this.settings
-    const text = serializeData(session, serializer)
-    // Mostly nothing is under way, and the text need not be made again.
-    if (this.#changing || (!this.#lastTurn && !this.#replaced)) return this.#inTurn(() => this.#trySave(session, text))
-    return this.#inTurn(() => {
-      const latest = this.#latest(session)
-      return this.#trySave(latest, serializeData(latest, serializer))
-    })
+    return this.#inTurn(() => this.#trySave(this.#latest(session)))
   }
 
   /** Stores a session for the application, and remembers that it was told of a failure. */
-  #trySave(session: LiveSession, text: string): MaybePromise<void> {
+  #trySave(session: LiveSession): MaybePromise<void> {
+    const text = serializeData(session, this.settings.serializer)
     const failed = (error: unknown): never => {
       this.tracker.failed(session, text)
       throw error
@@ -294,7 +289,7 @@ export class Visit implements SessionOwner {
   }
 
   /** Stores a session; `text` is that of its data. */
-  write(session: LiveSession, text: string): MaybePromise<void> {
+  write(session: LiveSession, text = serializeData(session, this.settings.serializer)): MaybePromise<void> {
     const { events, users } = this.settings
     const { id } = session
     if (this.#destroyedSessions?.has(session)) throw destroyed(id)
@@ -440,8 +435,7 @@ export class Visit implements SessionOwner {
       await this.#inTurn(async () => {
         this.#requireSession()
         if (!(await this.#rename())) return
-        const session = this.#requireSession()
-        await this.write(session, serializeData(session, this.settings.serializer))
+        await this.write(this.#requireSession())
       })
     } finally {
       this.#renewals--
@@ -459,15 +453,7 @@ export class Visit implements SessionOwner {
 
   /** Runs one after the other what loads and stores the session: at the same time, one would undo what another has stored. */
   #inTurn<T>(work: () => MaybePromise<T>): MaybePromise<T> {
-    if (this.#changing) return work()
-    const turn = this.#lastTurn ? endOf(this.#lastTurn).then(work) : work()
-    if (!isPromise(turn)) return turn
-    this.#lastTurn = turn
-    const over = (): void => {
-      if (this.#lastTurn === turn) this.#lastTurn = undefined
-    }
-    turn.then(over, over)
-    return turn
+    return this.#changing ? work() : turns.take(this, work)
   }
 
   /** Returns the forwarding note of another request that was faster; this one's changes are then still to be saved. */
@@ -508,7 +494,7 @@ export class Visit implements SessionOwner {
     this.#replaceBy(session, renewed)
     if (from && !(access instanceof RecordAccess)) {
       // In the classic contract there are no conditional writes, and so no forwarding note.
-      await this.write(renewed, serializeData(renewed, this.settings.serializer))
+      await this.write(renewed)
       if (from.process.wasDestroyed(oldId, from.since)) {
         await access.destroy(id)
         throw destroyed(oldId)
@@ -539,8 +525,7 @@ export class Visit implements SessionOwner {
       if (from && this.tracker.isStoredAs(session, serializeData(session, this.settings.serializer)))
         await this.#reload(session)
       await this.#apply(change, this.req[property] as LiveSession)
-      const changed = this.req[property] as LiveSession
-      return this.write(changed, serializeData(changed, this.settings.serializer))
+      return this.write(this.req[property] as LiveSession)
     }
     const { saved, session: changed } = await this.#changeStored(access, id, change)
     this.#attachNotes(session)
@@ -643,7 +628,7 @@ export class Visit implements SessionOwner {
 
   /** The end of what the handler has begun and not waited for. */
   get underWay(): PromiseLike<void> | undefined {
-    return this.#lastTurn && endOf(this.#lastTurn)
+    return turns.underWay(this)
   }
 
   /** Whether the handler has begun to give the session a new ID, and not waited for it. */

@@ -11,6 +11,7 @@ import { settled } from './support/app'
 const settings = (changes: Partial<AccessSettings> = {}): AccessSettings => ({
   conflict: 'merge',
   timeout: 0,
+  ttl: 86_400_000,
   touchAfter: 0,
   renewalTimeout: 0,
   renewalGrace: 0,
