@@ -3,8 +3,9 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { SessionData } from '../../src'
 import { appWith, classicStore, OPTIONS, type AnySession, type Handler } from '../faults/fault'
 import { caught, implementations, SECRET, settled } from '../support/app'
+import { visitAndSettle, type Jar } from '../support/browser'
 import { exchange, type Received } from '../support/exchange'
-import { cookieHeader, signedCookie } from '../support/set-cookie'
+import { signedCookie } from '../support/set-cookie'
 
 /** What a callback is told: an error, or nothing. */
 const resultOf = (call: (done: (error?: unknown) => void) => unknown): Promise<unknown> =>
@@ -15,15 +16,8 @@ describe.each(Object.entries(implementations))('%s', (_name, session) => {
   /** Asks an app for some pages, as one browser. */
   function browser(options: object, handler: Handler) {
     const app = appWith(session, options, handler)
-    let cookie = ''
-    return async (url: string): Promise<Received> => {
-      const answer = await exchange(app as never, { url, headers: cookie ? { cookie } : {} })
-      await settled()
-      if (answer.headers.some(([name]) => name === 'set-cookie')) {
-        cookie = cookieHeader(Object.fromEntries(answer.headers))
-      }
-      return answer
-    }
+    const jar: Jar = {}
+    return (url: string): Promise<Received> => visitAndSettle(app, url, jar)
   }
   const any = (req: object): { session: unknown } => req as { session: unknown }
 

@@ -3,7 +3,7 @@ import express, { type NextFunction, type Request, type RequestHandler, type Res
 import { describe, expect, test } from 'vitest'
 import sessile from '../../src'
 import type { SessionData, SessionOptions } from '../../src'
-import { caught, original, SECRET, type SessionFactory } from '../support/app'
+import { caught, original, SECRET, stop, type SessionFactory } from '../support/app'
 
 /** A session whose keys a test makes up. */
 export type AnySession = Request['session'] & { [key: string]: any }
@@ -33,6 +33,15 @@ export function appWith(session: SessionFactory, options: SessionOptions, handle
   return appOf([session({ ...OPTIONS, ...options })], handler)
 }
 
+/** The same for sessile alone, with what else its middleware can do. */
+export function appWithSessions(
+  options: SessionOptions,
+  handler: Handler,
+): { app: express.Express; sessions: sessile.Sessions } {
+  const sessions = sessile({ ...OPTIONS, hints: false, ...options })
+  return { app: appOf([sessions], handler), sessions }
+}
+
 export function appOf(middlewares: RequestHandler[], handler: Handler): express.Express {
   const app = express()
   for (const middleware of middlewares) app.use(middleware)
@@ -41,6 +50,18 @@ export function appOf(middlewares: RequestHandler[], handler: Handler): express.
     if (!res.headersSent) res.status(500).send(error.message)
   })
   return app
+}
+
+/** A handler that changes the session, and then stops until the test lets it answer. */
+export function slowChange() {
+  const { reached, goOn } = stop()
+  const handler: Handler = async (req, res) => {
+    req.session.seen = true
+    reached.open()
+    await goOn.opened
+    res.send('done')
+  }
+  return { reached, goOn, handler }
 }
 
 type Callback<T> = (error?: unknown, value?: T) => void

@@ -1,18 +1,11 @@
 import { expect, test, vi } from 'vitest'
 import session from '../../src'
-import { appWith, classicStore, type AnySession, type Handler } from '../faults/fault'
-import { gate, settled } from '../support/app'
-import { exchange } from '../support/exchange'
-import { cookieHeader } from '../support/set-cookie'
-
-interface Jar {
-  cookie?: string
-}
+import { appWithSessions, classicStore, slowChange, type AnySession, type Handler } from '../faults/fault'
+import { gate, settled, stop } from '../support/app'
+import { contentOf, visitAndSettle, type Jar } from '../support/browser'
 
 function appOf(store: session.Store, options: session.SessionOptions, pages: Record<string, Handler> = {}) {
-  let sessions!: session.Sessions
-  const factory = ((given: session.SessionOptions) => (sessions = session(given))) as unknown as typeof session
-  const app = appWith(factory, { store, hints: false, ...options }, async (req, res, next) => {
+  const { app, sessions } = appWithSessions({ store, ...options }, async (req, res, next) => {
     const [, page = '', value] = req.url.split('/')
     if (pages[page]) return pages[page](req, res, next)
     if (page === 'login') req.session.user = 'ada'
@@ -24,25 +17,19 @@ function appOf(store: session.Store, options: session.SessionOptions, pages: Rec
     const { cookie: _, ...data } = req.session ?? {}
     return res.json(data)
   })
-  const go = async (url: string, jar: Jar): Promise<any> => {
-    const { body, headers } = await exchange(app as never, { url, headers: jar.cookie ? { cookie: jar.cookie } : {} })
-    if (headers.some(([name]) => name === 'set-cookie')) jar.cookie = cookieHeader(Object.fromEntries(headers))
-    await settled()
-    try {
-      return JSON.parse(body) as unknown
-    } catch {
-      return body
-    }
-  }
+  const go = async (url: string, jar: Jar): Promise<any> => contentOf(await visitAndSettle(app, url, jar))
   return { go, sessions }
 }
 
 const USER = { user: (data: unknown) => (data as AnySession).user as string | undefined }
 
-/** Has the store stop before the call of a method that is chosen, and tells when it is reached. */
-function stopAt(store: session.MemoryStore, method: 'read' | 'write' | 'remove', isIt: (...args: any[]) => boolean) {
-  const reached = gate()
-  const goOn = gate()
+/** Has the store stop before the first call of a method that is chosen, and tells when it is reached. */
+function stopAt(
+  store: session.MemoryStore,
+  method: 'write' | 'remove' | 'unlink',
+  isIt: (...args: any[]) => boolean = () => true,
+) {
+  const { reached, goOn } = stop()
   const work = store[method] as (...args: any[]) => unknown
   let done = false
   vi.spyOn(store, method).mockImplementation(((...args: any[]) => {
@@ -52,6 +39,15 @@ function stopAt(store: session.MemoryStore, method: 'read' | 'write' | 'remove',
     return goOn.opened.then(() => work.apply(store, args))
   }) as never)
   return { reached, goOn }
+}
+
+/** Has the store take some turns of the event loop for a write. */
+function writeSlowly(store: session.MemoryStore): void {
+  const { write } = store
+  vi.spyOn(store, 'write').mockImplementation((async (...args: Parameters<typeof write>) => {
+    await settled(2)
+    return write.apply(store, args)
+  }) as never)
 }
 
 test('a renewal and a save at the same time take back nothing that another request has written', async () => {
@@ -92,11 +88,7 @@ test('a renewal and a save at the same time take back nothing that another reque
 
 test('a save and a reload at the same time: the save is not undone', async () => {
   const store = new session.MemoryStore()
-  const { write } = store
-  vi.spyOn(store, 'write').mockImplementation((async (...args: Parameters<typeof write>) => {
-    await settled(2)
-    return write.apply(store, args)
-  }) as never)
+  writeSlowly(store)
   const { go } = appOf(
     store,
     {},
@@ -168,24 +160,28 @@ test('nor after a logout that came before the renewal', async () => {
   expect(await go('/', jar)).toEqual({})
 })
 
-test('endOthers does not end its own session, which gets a new ID just then', async () => {
-  const store = new session.MemoryStore()
-  const app = appOf(store, USER, {
+/** A browser that is logged in, and a page that ends the user's other sessions. */
+async function loggedInWithOthers(store: session.Store) {
+  const { go, sessions } = appOf(store, USER, {
     others: async (req, res) => {
-      await app.sessions.users.endOthers(req)
+      await sessions.users.endOthers(req)
       res.send('done')
     },
   })
-  const { go } = app
   const jar: Jar = {}
   await go('/login', jar)
-  const old = { ...jar }
+  return { go, jar, old: { ...jar } }
+}
+
+test('endOthers does not end its own session, which gets a new ID just then', async () => {
+  const store = new session.MemoryStore()
+  const { go, jar, old } = await loggedInWithOthers(store)
   // The renewal has entered its new ID in the index and is about to store the session.
   const storing = stopAt(store, 'write', (_id, _text, _expires, condition) => condition === 'absent')
   const renewal = go('/renew', jar)
   await storing.reached.opened
   // endOthers has looked at the new ID, found nothing, and is about to remove it.
-  const removing = stopAt(store, 'remove', () => true)
+  const removing = stopAt(store, 'remove')
   const others = go('/others', { ...old })
   await Promise.race([removing.reached.opened, others])
   storing.goOn.open()
@@ -195,25 +191,10 @@ test('endOthers does not end its own session, which gets a new ID just then', as
   expect(await go('/', jar)).toMatchObject({ user: 'ada' })
 })
 
-test('endOthers leaves word of its own new ID, for requests under way', async () => {
+test('endOthers leaves the forwarding note to its own new ID, for requests under way', async () => {
   const store = new session.MemoryStore()
-  const { unlink } = store
-  const app = appOf(store, USER, {
-    others: async (req, res) => {
-      await app.sessions.users.endOthers(req)
-      res.send('done')
-    },
-  })
-  const { go } = app
-  const jar: Jar = {}
-  await go('/login', jar)
-  const old = { ...jar }
-  const reached = gate()
-  const goOn = gate()
-  vi.spyOn(store, 'unlink').mockImplementationOnce((...args: Parameters<typeof unlink>): unknown => {
-    reached.open()
-    return goOn.opened.then(() => unlink.apply(store, args))
-  })
+  const { go, jar, old } = await loggedInWithOthers(store)
+  const { reached, goOn } = stopAt(store, 'unlink')
   const renewal = go('/renew', jar)
   await reached.opened
   await go('/others', { ...old })
@@ -223,7 +204,7 @@ test('endOthers leaves word of its own new ID, for requests under way', async ()
 })
 
 test.each(['endOldest', 'refuse'] as const)(
-  'F4: a session that gets a new ID counts once: with two allowed, a second login ends none and is let in (%s)',
+  'a session that gets a new ID counts once: with two allowed, a second login ends none and is let in (%s)',
   async (onSessionLimit) => {
     const store = new session.MemoryStore()
     const { go } = appOf(store, { ...USER, maxSessionsPerUser: 2, onSessionLimit, onSaveError: 'error' })
@@ -263,24 +244,12 @@ test('"log out everywhere" finds a session whose renewal was done and not acknow
 
 test('with conflict: overwrite, too, a message is delivered once', async () => {
   const store = new session.MemoryStore()
-  const loaded = gate()
-  const goOn = gate()
-  const { go } = appOf(
-    store,
-    { conflict: 'overwrite' },
-    {
-      slow: async (req, res) => {
-        req.session.seen = true
-        loaded.open()
-        await goOn.opened
-        res.send('done')
-      },
-    },
-  )
+  const { reached, goOn, handler } = slowChange()
+  const { go } = appOf(store, { conflict: 'overwrite' }, { slow: handler })
   const jar: Jar = {}
   await go('/add/one', jar)
   const slow = go('/slow', { ...jar })
-  await loaded.opened
+  await reached.opened
   expect(await go('/take', jar)).toEqual(['one'])
   goOn.open()
   await slow
@@ -299,11 +268,7 @@ test('the option timeout bounds the index of users, too', async () => {
 
 test('a renewal that the handler does not wait for reaches the browser', async () => {
   const store = new session.MemoryStore()
-  const { write } = store
-  vi.spyOn(store, 'write').mockImplementation((async (...args: Parameters<typeof write>) => {
-    await settled(2)
-    return write.apply(store, args)
-  }) as never)
+  writeSlowly(store)
   const app = appOf(
     store,
     { renewalGrace: 30 },

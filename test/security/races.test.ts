@@ -1,19 +1,12 @@
 import { describe, expect, test, vi } from 'vitest'
 import session from '../../src'
-import { appWith, classicStore, type AnySession, type Handler } from '../faults/fault'
-import { gate, settled } from '../support/app'
-import { exchange } from '../support/exchange'
-import { cookieHeader } from '../support/set-cookie'
-
-interface Jar {
-  cookie?: string
-}
+import { appWithSessions, classicStore, slowChange, type AnySession, type Handler } from '../faults/fault'
+import { settled, stop } from '../support/app'
+import { contentOf, visit, visitAndSettle, type Jar } from '../support/browser'
 
 /** An app with a slow handler, which stops at a gate, and a way to visit it with the cookies of several browsers. */
 function appOfRaces(store: session.Store, options: session.SessionOptions, slow: Handler) {
-  let sessions!: session.Sessions
-  const factory = ((given: session.SessionOptions) => (sessions = session(given))) as unknown as typeof session
-  const app = appWith(factory, { store, hints: false, ...options }, async (req, res, next) => {
+  const { app, sessions } = appWithSessions({ store, ...options }, async (req, res, next) => {
     const [, page, value] = req.url.split('/')
     if (page === 'slow') return slow(req, res, next)
     if (page === 'login') req.session.user = 'ada'
@@ -24,20 +17,8 @@ function appOfRaces(store: session.Store, options: session.SessionOptions, slow:
     if (page === 'take') return res.json(await sessions.flash(req).take('note'))
     return res.json((req.session as AnySession | undefined)?.[value ?? 'user'] ?? null)
   })
-  return async (url: string, jar: Jar): Promise<unknown> => {
-    const { body, headers } = await exchange(app as never, { url, headers: jar.cookie ? { cookie: jar.cookie } : {} })
-    if (headers.some(([name]) => name === 'set-cookie')) jar.cookie = cookieHeader(Object.fromEntries(headers))
-    await settled()
-    try {
-      return JSON.parse(body) as unknown
-    } catch {
-      return body
-    }
-  }
+  return async (url: string, jar: Jar): Promise<unknown> => contentOf(await visitAndSettle(app, url, jar))
 }
-
-/** Something that a test waits for, and something that waits for the test. */
-const stop = () => ({ reached: gate(), goOn: gate() })
 
 /** Has a store stop at a method. */
 function hold(store: ReturnType<typeof classicStore>, method: 'set' | 'destroy') {
@@ -78,13 +59,8 @@ test('a save that follows a session to its new ID, and fails, brings it back by 
 
 test('overwriting, too, looks where a session has gone: there are no two of it', async () => {
   const store = new session.MemoryStore()
-  const { reached, goOn } = stop()
-  const go = appOfRaces(store, { conflict: 'overwrite' }, async (req, res) => {
-    req.session.seen = true
-    reached.open()
-    await goOn.opened
-    res.send('done')
-  })
+  const { reached, goOn, handler } = slowChange()
+  const go = appOfRaces(store, { conflict: 'overwrite' }, handler)
   const jar: Jar = {}
   await go('/login', jar)
   const old = { ...jar }
@@ -160,13 +136,8 @@ test('what a failed save had brought in is no change of its own at the next try'
 
 test('on a classic store, who loads a session while it is being destroyed does not bring it back', async () => {
   const store = classicStore(session)
-  const { reached, goOn } = stop()
-  const go = appOfRaces(store, {}, async (req, res) => {
-    req.session.seen = true
-    reached.open()
-    await goOn.opened
-    res.send('done')
-  })
+  const { reached, goOn, handler } = slowChange()
+  const go = appOfRaces(store, {}, handler)
   const jar: Jar = {}
   await go('/login', jar)
   const destroying = hold(store, 'destroy')
@@ -238,9 +209,7 @@ describe('operations of one request at the same time all count', () => {
 
   for (const Store of [session.MemoryStore, DistantStore]) {
     test.each(pairs)(`${Store.name}: %s and %s`, async (a, b) => {
-      let sessions!: session.Sessions
-      const factory = ((given: session.SessionOptions) => (sessions = session(given))) as unknown as typeof session
-      const app = appWith(factory, { store: new Store(), hints: false }, async (req, res) => {
+      const { app, sessions } = appWithSessions({ store: new Store() }, async (req, res) => {
         if (req.url === '/login') req.session.user = 'ada'
         if (req.url === '/both') {
           await Promise.all([operations[a]?.(sessions, req), operations[b]?.(sessions, req)])
@@ -250,14 +219,7 @@ describe('operations of one request at the same time all count', () => {
         res.json({ ...req.session, notes, cookie: undefined })
       })
       const jar: Jar = {}
-      const go = async (url: string): Promise<unknown> => {
-        const { body, headers } = await exchange(app as never, {
-          url,
-          headers: jar.cookie ? { cookie: jar.cookie } : {},
-        })
-        if (headers.some(([name]) => name === 'set-cookie')) jar.cookie = cookieHeader(Object.fromEntries(headers))
-        return JSON.parse(body) as unknown
-      }
+      const go = async (url: string): Promise<unknown> => contentOf(await visit(app, url, jar))
       await go('/login')
       await go('/both')
       const has = (name: string): boolean => a === name || b === name
@@ -274,12 +236,10 @@ describe('operations of one request at the same time all count', () => {
 })
 
 test('what is begun inside of an update, and would wait for it, fails at once', async () => {
-  let sessions!: session.Sessions
-  const factory = ((given: session.SessionOptions) => (sessions = session(given))) as unknown as typeof session
-  const app = appWith(factory, { hints: false }, async (req, res) => {
+  const { app, sessions } = appWithSessions({}, async (req, res) => {
     await sessions.update(req, () => sessions.flash(req).add('note', 'saved'))
     res.send('done')
   })
-  const { body } = await exchange(app as never, { url: '/' })
+  const { body } = await visit(app, '/', {})
   expect(body).toMatch(/Call update, renew or flash before sessions.update, or after it/)
 })

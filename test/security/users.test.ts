@@ -1,24 +1,18 @@
 import type { Request } from 'express'
 import { describe, expect, test, vi } from 'vitest'
 import session from '../../src'
-import { appWith, type AnySession, type Handler } from '../faults/fault'
-import { gate, settled } from '../support/app'
+import { appWithSessions, type AnySession, type Handler } from '../faults/fault'
+import { gate } from '../support/app'
+import { visitAndSettle, type Jar } from '../support/browser'
 import { newPlace, onEachStore } from '../support/each-store'
-import { exchange } from '../support/exchange'
-import { cookieHeader } from '../support/set-cookie'
 
 type Users = session.Sessions['users']
 type Go = (url: string, jar: Jar) => Promise<string>
-interface Jar {
-  cookie?: string
-}
 
 /** An app whose users are in `user`, and a way to visit it with the cookies of several browsers. */
 function appOfUsers(store: session.Store, options: session.SessionOptions, handlers: Record<string, Handler> = {}) {
-  let sessions!: session.Sessions
-  const factory = ((given: session.SessionOptions) => (sessions = session(given))) as unknown as typeof session
   const user = (one: object): string | undefined => (one as { user?: string }).user
-  const app = appWith(factory, { store, user, hints: false, ...options }, async (req, res, next) => {
+  const { app, sessions } = appWithSessions({ store, user, ...options }, async (req, res, next) => {
     const { pathname, searchParams } = new URL(req.url, 'http://localhost')
     const handler = handlers[pathname]
     if (handler) return handler(req, res, next)
@@ -29,15 +23,7 @@ function appOfUsers(store: session.Store, options: session.SessionOptions, handl
     if (pathname === '/hit') req.session.hits = Number(req.session.hits ?? 0) + 1
     return res.send(String(req.session.user))
   })
-  const go: Go = async (url, jar) => {
-    const { body, headers } = await exchange(app as never, {
-      url,
-      headers: jar.cookie ? { cookie: jar.cookie } : {},
-    })
-    if (headers.some(([name]) => name === 'set-cookie')) jar.cookie = cookieHeader(Object.fromEntries(headers))
-    await settled()
-    return body
-  }
+  const go: Go = async (url, jar) => (await visitAndSettle(app, url, jar)).body
   return { go, sessions }
 }
 

@@ -88,6 +88,9 @@ export function caught(handler: RequestHandler<Record<string, string>>): Request
   }
 }
 
+/** Something that a test waits for, and something that waits for the test. */
+export const stop = () => ({ reached: gate(), goOn: gate() })
+
 /** A door that a test opens by hand. */
 export function gate(): { opened: Promise<void>; open: () => void } {
   let open!: () => void
