@@ -437,7 +437,7 @@ describeWithOwnRedis('Sentinel', () => {
       return request.agent(app)
     })
     for (const agent of agents) await agent.get('/').expect(200, '1')
-    expect(servers.master.cli('wait', '1', '5000')).toBe('1')
+    await servers.replicated()
     await toOther(async () => {
       await servers.master.kill()
       for (const answer of await Promise.all(agents.map((agent) => agent.get('/')))) expect(answer.status).toBe(503)

@@ -120,9 +120,12 @@ export async function startCluster(): Promise<{ servers: RedisServer[]; close():
 export async function startSentinel(): Promise<{
   sentinel: RedisServer
   master: RedisServer
+  /** Waits until the replica has all that the master has. */
+  replicated(): Promise<void>
   close(): Promise<void>
 }> {
-  const master = await startRedis()
+  // Unless told otherwise, a master waits five seconds for further replicas before it sends its data to the first.
+  const master = await startRedis('--repl-diskless-sync-delay', '0')
   const replica = await startRedis('--replicaof', '127.0.0.1', String(master.port))
   const folder = mkdtempSync(path.join(tmpdir(), 'sessile-sentinel-'))
   // A Sentinel reads its settings from a file, into which it writes what it learns.
@@ -136,6 +139,15 @@ export async function startSentinel(): Promise<{
   return {
     sentinel,
     master,
+    // WAIT would not do: it waits for what its own connection has written.
+    replicated: () =>
+      until(() => {
+        const { acknowledged, written } =
+          /^slave0:.*,offset=(?<acknowledged>\d+)[^]*^master_repl_offset:(?<written>\d+)/m.exec(
+            master.cli('info', 'replication'),
+          )?.groups ?? {}
+        return written !== undefined && acknowledged === written
+      }),
     async close() {
       await Promise.all([sentinel, master, replica].map((server) => server.close()))
       rmSync(folder, { recursive: true, force: true })
