@@ -41,6 +41,11 @@ export function destroyed(id: string): SessionError {
   )
 }
 
+/** A rejection to pass on: one with nothing would be taken for success, by `next` and by every callback. */
+export function rejection(error: unknown, what: string): unknown {
+  return error || new Error(`${what} rejected with nothing`)
+}
+
 const warned = new Set<string>()
 
 /** Emits a process warning with this code, once in a process for each `key` (default: the code). */

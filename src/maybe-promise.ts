@@ -1,3 +1,5 @@
+import { rejection } from './errors'
+
 /** A value or a promise of it: a store that answers synchronously costs no promise and no turn of the event loop. */
 export type MaybePromise<T> = T | PromiseLike<T>
 
@@ -26,7 +28,7 @@ export function answer<T>(callback: Callback<[T]> | undefined, work: () => Maybe
   }
   promise.then(
     (value) => (value === undefined ? process.nextTick(callback) : process.nextTick(callback, null, value)),
-    (error: unknown) => process.nextTick(callback, error),
+    (error: unknown) => process.nextTick(callback, rejection(error, 'the session store')),
   )
   return undefined
 }

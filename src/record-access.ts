@@ -10,7 +10,7 @@ import type { RecordStore, SessionRecord, Version, WriteCondition } from './reco
 import { changeId, type Session } from './session'
 import { checkedData } from './store'
 import type { AccessSettings, Found, Saved, StoreAccess, Stored } from './store-access'
-import { withTimeout } from './store-call'
+import { waitFor } from './store-call'
 
 const debug = createDebug('express-session')
 
@@ -73,7 +73,7 @@ export class RecordAccess implements StoreAccess {
     const since = this.#process.count
     const read = this.#store.read(id, renewTo)
     return isPromise(read)
-      ? afterwards(withTimeout(read, 'read', this.#settings.timeout), (record) => this.#known(id, record, since))
+      ? afterwards(waitFor(read, 'read', this.#settings.timeout), (record) => this.#known(id, record, since))
       : this.#known(id, read, since)
   }
 
@@ -131,7 +131,7 @@ export class RecordAccess implements StoreAccess {
     const expires = this.#store.expiresOf(session)
     const since = this.#process.count
     const written = this.#store.write(session.id, text, expires, condition)
-    return afterwards(withTimeout(written, 'write', this.#settings.timeout), (version) =>
+    return afterwards(waitFor(written, 'write', this.#settings.timeout), (version) =>
       version === null
         ? null
         : { stored: { record: { text, expires, version }, since, process: this.#process }, dataText },
@@ -227,7 +227,7 @@ export class RecordAccess implements StoreAccess {
     const expires = Math.min(end, movedAt + this.#noteLifetime)
     const text = this.#store.serializer.stringify({ cookie: { sessile: { movedTo: sealId(newId, id), movedAt } } })
     const written = this.#store.write(id, text, expires, { version })
-    return afterwards(withTimeout(written, 'write', this.#settings.timeout), (newVersion) => newVersion !== null)
+    return afterwards(waitFor(written, 'write', this.#settings.timeout), (newVersion) => newVersion !== null)
   }
 
   get #noteLifetime(): number {
@@ -238,7 +238,7 @@ export class RecordAccess implements StoreAccess {
   restoreNoteExpiry(id: string, { movedAt }: ForwardingNote, { record }: Stored): MaybePromise<void> {
     if (!record?.renewed) return
     const renewed = this.#store.renew(id, movedAt + this.#noteLifetime)
-    return afterwards(withTimeout(renewed, 'renew', this.#settings.timeout), () => undefined)
+    return afterwards(waitFor(renewed, 'renew', this.#settings.timeout), () => undefined)
   }
 
   /** The forwarding note that a record is, if it is one. */
@@ -319,7 +319,7 @@ export class RecordAccess implements StoreAccess {
     const isRenewed = record?.renewed && Math.abs(later) < tolerance(expires - Date.now())
     if (isRenewed || (!record?.renewed && later >= 0 && later < touchAfter)) return
     const renewed = this.#store.renew(id, expires)
-    if (isPromise(renewed)) return afterwards(withTimeout(renewed, 'renew', timeout), () => undefined)
+    if (isPromise(renewed)) return afterwards(waitFor(renewed, 'renew', timeout), () => undefined)
   }
 
   destroy(id: string, from?: Stored | null): MaybePromise<void> {
@@ -343,11 +343,11 @@ export class RecordAccess implements StoreAccess {
   }
 
   #read(id: string): MaybePromise<SessionRecord | null> {
-    return withTimeout(this.#store.read(id), 'read', this.#settings.timeout)
+    return waitFor(this.#store.read(id), 'read', this.#settings.timeout)
   }
 
   #remove(id: string, version?: Version): MaybePromise<boolean> {
-    return withTimeout(this.#store.remove(id, version), 'remove', this.#settings.timeout)
+    return waitFor(this.#store.remove(id, version), 'remove', this.#settings.timeout)
   }
 }
 

@@ -1,5 +1,5 @@
 import type session = require('./index')
-import { SessionError } from './errors'
+import { rejection, SessionError } from './errors'
 import { isPromise, type MaybePromise } from './maybe-promise'
 
 type Method = 'get' | 'set' | 'destroy' | 'touch' | 'regenerate'
@@ -53,16 +53,16 @@ export function callStore<T = void>(
         if (value !== undefined || ignoresCallback) done(null, value as T)
         else setTimeout(done, CALLBACK_GRACE)
       },
-      (error: unknown) => done(error || new Error(`the session store's ${method} rejected with nothing`)),
+      (error: unknown) => done(rejection(error, `the session store's ${method}`)),
     )
   })
 }
 
-/** Rejects when a promise of a record store takes longer than `timeout` ms; 0 or `undefined` for no limit. */
-export function withTimeout<T>(value: MaybePromise<T>, what: string, timeout: number | undefined): MaybePromise<T> {
-  if (!timeout || !isPromise(value)) return value
+/** Waits for a method of a record store, and no longer than `timeout` ms (0 or `undefined`: without limit). */
+export function waitFor<T>(value: MaybePromise<T>, method: string, timeout: number | undefined): MaybePromise<T> {
+  if (!isPromise(value)) return value
   return new Promise<T>((resolve, reject) => {
-    const timer = setTimeout(() => reject(timedOut(what, timeout)), timeout)
+    const timer = timeout ? setTimeout(() => reject(timedOut(method, timeout)), timeout) : undefined
     value.then(
       (result) => {
         clearTimeout(timer)
@@ -70,7 +70,7 @@ export function withTimeout<T>(value: MaybePromise<T>, what: string, timeout: nu
       },
       (error: unknown) => {
         clearTimeout(timer)
-        reject(error)
+        reject(rejection(error, `the session store's ${method}`))
       },
     )
   })

@@ -11,7 +11,7 @@ import type { ResolvedOptions } from './options'
 import type { RecordStore, SessionRecord } from './record-store'
 import type { KeyedStore } from './sealed-store'
 import type { LiveSession } from './session'
-import { withTimeout } from './store-call'
+import { waitFor } from './store-call'
 
 /** One of a user's sessions, as a page that lists them needs it. */
 export interface UserSession {
@@ -285,7 +285,7 @@ export class UserSessions {
 
   /** Waits for an answer of the store as long as the option `timeout` says. */
   #within<T>(method: string, answer: MaybePromise<T>): MaybePromise<T> {
-    return withTimeout(answer, method, this.#options.timeout)
+    return waitFor(answer, method, this.#options.timeout)
   }
 
   async list(user: string, current: LiveSession | undefined): Promise<UserSession[]> {

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Store } from '../src'
-import { callStore, withTimeout } from '../src/store-call'
+import { callStore, waitFor } from '../src/store-call'
 
 type Callback = (error?: unknown, value?: unknown) => void
 
@@ -88,16 +88,20 @@ describe('a store fails as it likes', () => {
   })
 })
 
-describe('the timeout of record stores', () => {
-  test('passes on what comes in time, and leaves no timer', async () => {
-    expect(await withTimeout(Promise.resolve(1), 'read', 200)).toBe(1)
-    await expect(withTimeout(Promise.reject(new Error('broken')), 'read', 200)).rejects.toThrow('broken')
-    expect(withTimeout(1, 'read', 200)).toBe(1)
+describe('a record store is waited for', () => {
+  test('and what comes in time is passed on; no timer is left', async () => {
+    expect(await waitFor(Promise.resolve(1), 'read', 200)).toBe(1)
+    await expect(waitFor(Promise.reject(new Error('broken')), 'read', 200)).rejects.toThrow('broken')
+    expect(waitFor(1, 'read', 200)).toBe(1)
     expect(vi.getTimerCount()).toBe(0)
   })
 
-  test('is an error when nothing comes', async () => {
-    const late = expect(withTimeout(new Promise(() => undefined), 'read', 200)).rejects.toMatchObject({
+  test.each([0, 200])('and a rejection with nothing is an error (with a timeout of %i ms)', async (timeout) => {
+    await expect(waitFor(Promise.reject(), 'read', timeout)).rejects.toThrow("the session store's read rejected with")
+  })
+
+  test('and when nothing comes within the timeout, that is an error', async () => {
+    const late = expect(waitFor(new Promise(() => undefined), 'read', 200)).rejects.toMatchObject({
       code: 'ERR_SESSION_STORE_TIMEOUT',
     })
     await vi.advanceTimersByTimeAsync(200)

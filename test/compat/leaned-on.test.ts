@@ -305,7 +305,7 @@ describe.each(Object.entries(implementations))('what other packages lean on: %s'
       Object.defineProperty(prototype, 'data', {
         ...data,
         get(this: { originalMaxAge: number }) {
-          return { ...(data.get?.call(this) as object), maxAge: this.originalMaxAge / 1000 }
+          return { ...(data.get?.call(this) as object), maxAge: Math.round(this.originalMaxAge / 1000) }
         },
       })
       const ages: (string | undefined)[] = []
