@@ -4,11 +4,12 @@ import createDebug = require('debug')
 import type session = require('./index')
 import { admit, find, follow, type Admitted, type LoadOptions } from './admission'
 import { ChangeTracker } from './change-tracker'
-import { dataOf, maxAgeIn, mergeChanges, serializeData } from './changes'
+import { dataOf, maxAgeIn, serializeData } from './changes'
 import { Cookie, notesOf, restoreCookie, setNotes, settingsOf, type SessionNotes } from './cookie'
 import type { PresentedId } from './cookie-header'
 import type { Situation } from './decide'
 import { destroyed, SessionError, warnOnce } from './errors'
+import { FormerSessions } from './former-sessions'
 import { isRenewalDue, noteVisit } from './lifetimes'
 import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
 import type { Settings } from './middleware'
@@ -70,10 +71,7 @@ export class Visit implements SessionOwner {
   /** Whether a save of this request gives the session to another user than before. */
   #userChanged = false
   #destroyed = false
-  /** The session objects that this request has destroyed, or found destroyed: they are not stored any more. */
-  #destroyedSessions: WeakSet<Session> | undefined
-  /** The session objects that another one has replaced, as the session has a new ID, and the text of their data then. */
-  #replaced: WeakMap<Session, { by: LiveSession; was: string }> | undefined
+  #former: FormerSessions | undefined
   #destroyedCookie: Cookie | undefined
   /** Without a response no cookie can be set: the visit then makes no new session and gives no new ID. */
   #hasResponse = true
@@ -90,6 +88,10 @@ export class Visit implements SessionOwner {
 
   get #access(): StoreAccess {
     return this.settings.access()
+  }
+
+  get #formerSessions(): FormerSessions {
+    return (this.#former ??= new FormerSessions(this.settings.serializer))
   }
 
   // Beginning: the session is loaded, or a new one is generated, and put on the request.
@@ -270,7 +272,7 @@ export class Visit implements SessionOwner {
   // The session's methods.
 
   save(session: Session): MaybePromise<void> {
-    return this.#inTurn(() => this.#trySave(this.#latest(session)))
+    return this.#inTurn(() => this.#trySave(this.#former?.latest(session) ?? session))
   }
 
   /** Stores a session for the application, and remembers that it was told of a failure. */
@@ -292,7 +294,7 @@ export class Visit implements SessionOwner {
   write(session: LiveSession, text = serializeData(session, this.settings.serializer)): MaybePromise<void> {
     const { events, users } = this.settings
     const { id } = session
-    if (this.#destroyedSessions?.has(session)) throw destroyed(id)
+    if (this.#former?.isDestroyed(session)) throw destroyed(id)
     debug('saving %s', id)
     this.#attachNotes(session)
     const cookieSettings = settingsOf(session.cookie)
@@ -336,7 +338,7 @@ export class Visit implements SessionOwner {
 
   #reload(held: Session): MaybePromise<void> {
     const { req, settings } = this
-    const session = this.#latest(held)
+    const session = this.#former?.latest(held) ?? held
     debug('reloading %s', session.id)
     return afterwards(find(settings, session.id), (found) => {
       if (!found) throw missing()
@@ -346,7 +348,7 @@ export class Visit implements SessionOwner {
       req[settings.property] = restored
       if (found.id === session.id) return
       this.#followNewId(restored)
-      this.#replaceBy(session, restored)
+      this.#formerSessions.addReplaced(session, restored)
     })
   }
 
@@ -380,38 +382,12 @@ export class Visit implements SessionOwner {
     )
   }
 
-  #markDestroyed(session: Session): void {
-    ;(this.#destroyedSessions ??= new WeakSet()).add(session)
-  }
-
-  /**
-   * From now on another object stands for the session, under another ID. Who still holds the former one holds this session:
-   * stored under the former ID, it would be there twice, or come back after a logout.
-   */
-  #replaceBy(session: LiveSession, by: LiveSession): void {
-    const was = serializeData(session, this.settings.serializer)
-    ;(this.#replaced ??= new WeakMap<Session, { by: LiveSession; was: string }>()).set(session, { by, was })
-  }
-
-  /** The object that stands for the session now, with what was changed in the former ones since they were replaced. */
-  #latest(session: Session): LiveSession {
-    const replaced = this.#replaced?.get(session)
-    if (!replaced) return session
-    const { serializer } = this.settings
-    const now = serializeData(session, serializer)
-    if (now !== replaced.was) {
-      mergeChanges(serializer.parse(replaced.was) as object, replaced.by, serializer.parse(now) as object, serializer)
-      replaced.was = now
-    }
-    return this.#latest(replaced.by)
-  }
-
   /** Destroys a session after what is under way. Its object cannot be saved any more. */
   #destroyInTurn(session: Session): MaybePromise<void> {
-    this.#markDestroyed(session)
+    this.#formerSessions.addDestroyed(session)
     return this.#inTurn(() => {
-      const latest = this.#latest(session)
-      this.#markDestroyed(latest)
+      const latest = this.#formerSessions.latest(session)
+      this.#formerSessions.addDestroyed(latest)
       return this.#destroyStored(latest.id, notesOf(latest.cookie)?.user)
     })
   }
@@ -473,13 +449,13 @@ export class Visit implements SessionOwner {
       const rename = (): Promise<Saved | Overtaken | null> => access.rename(oldId, renewed, from)
       const saved = await (users ? users.storing(renewed, this.req, isLogin, rename, oldId) : rename())
       if (!saved) {
-        this.#markDestroyed(session)
+        this.#formerSessions.addDestroyed(session)
         return void (await this.#beginNew())
       }
       if ('known' in saved) {
         changeId(renewed, oldId)
         this.req[property] = renewed
-        this.#replaceBy(session, renewed)
+        this.#formerSessions.addReplaced(session, renewed)
         this.tracker.found(oldId, saved.known)
         return saved
       }
@@ -491,7 +467,7 @@ export class Visit implements SessionOwner {
     this.#moved = true
     this.req[idProperty] = id
     this.req[property] = renewed
-    this.#replaceBy(session, renewed)
+    this.#formerSessions.addReplaced(session, renewed)
     if (from && !(access instanceof RecordAccess)) {
       // In the classic contract there are no conditional writes, and so no forwarding note.
       await this.write(renewed)
