@@ -1,6 +1,5 @@
 import type { EventEmitter } from 'node:events'
 import { ServerResponse, type IncomingMessage } from 'node:http'
-import { constants } from 'node:http2'
 import type { Socket } from 'node:net'
 import { isPromise, type MaybePromise } from './maybe-promise'
 
@@ -104,9 +103,12 @@ export function holdEnd(res: ServerResponse, hooks: EndOfResponse): void {
   if (res.req?.method === 'HEAD') commitAtClose(res, hooks)
 }
 
+/** Of HTTP/2 (RFC 9113, section 7). To load `node:http2` for it takes longer than to load all of this package. */
+const INTERNAL_ERROR = 0x2
+
 /** Without a code, the end of an HTTP/2 stream looks like that of a whole answer. */
 function cutOff(res: ServerResponse & { stream?: { close?(code: number): void } }): void {
-  if (res.stream?.close) res.stream.close(constants.NGHTTP2_INTERNAL_ERROR)
+  if (res.stream?.close) res.stream.close(INTERNAL_ERROR)
   else res.destroy?.()
 }
 
