@@ -7,7 +7,7 @@ import type session = require('./index')
 import { find } from './admission'
 import { Commit } from './commit'
 import { readSessionId, Signer, type PresentedId } from './cookie-header'
-import { OptionError } from './errors'
+import { OptionError, warnOnce } from './errors'
 import { SessionEvents } from './events'
 import { flashOver } from './flash'
 import { leaveHiddenClasses } from './hidden-classes'
@@ -125,8 +125,10 @@ function startVisit(
 function begin(visit: Visit, next: Next): void {
   const failed = (error: unknown): void => {
     debug('loading failed: %o', error)
-    if (visit.settings.onLoadError === 'error') return next(error)
-    visit.settings.events.emit('storeError', { error, id: visit.presented?.id })
+    const { events, onLoadError } = visit.settings
+    if (onLoadError === 'error') return next(error)
+    if (events.wants('storeError')) events.emit('storeError', { error, id: visit.presented?.id })
+    else warnOfSkipping(error)
     next()
   }
   let begun
@@ -310,6 +312,14 @@ function requireRecordStore(store: session.Store, option: string): RecordStore {
   if (isRecordStore(store)) return store
   throw new OptionError(
     `${option} option needs a record store, such as those of sessile; this one keeps the classic contract`,
+  )
+}
+
+function warnOfSkipping(error: unknown): void {
+  warnOnce(
+    'SESSION_LOAD_SKIPPED',
+    `a session could not be loaded (${String(error)}), and with onLoadError: 'skip' the request goes on without; ` +
+      "listen to the event 'storeError' of the middleware's events to hear of each",
   )
 }
 
