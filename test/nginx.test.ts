@@ -1,23 +1,22 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { connect, createServer, type AddressInfo, type Server } from 'node:net'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import type { AddressInfo, Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import express from 'express'
 import request from 'supertest'
-import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterEach, beforeAll, expect, test, vi } from 'vitest'
 import session from '../src'
 import { makeCertificate } from './support/certificate'
+import { describeWithProgram, freePort, untilListening } from './support/servers'
 
 const NGINX = '/usr/sbin/nginx'
-const hasNginx = existsSync(NGINX) || Boolean(process.env['CI'])
-if (!hasNginx) console.warn(`skipped: the tests behind nginx, as there is no ${NGINX}; apt-get install nginx-light`)
 
 const page = readFileSync(path.join(__dirname, '../docs/production.md'), 'utf8')
 const [, configuration = ''] = /^```nginx\n([\s\S]*?)^```$/m.exec(page) ?? []
 
-describe.skipIf(!hasNginx)('behind nginx, with the configuration of the documentation', () => {
+describeWithProgram(NGINX, 'nginx-light', 'behind nginx, with the configuration of the documentation', () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'sessile-nginx-'))
   const servers: Server[] = []
   let certificate: ReturnType<typeof makeCertificate>
@@ -51,7 +50,7 @@ describe.skipIf(!hasNginx)('behind nginx, with the configuration of the document
     )
     nginx = spawn(NGINX, ['-p', folder, '-c', 'nginx.conf', '-e', path.join(folder, 'error.log')])
     await once(nginx, 'spawn')
-    await answers(own)
+    await untilListening(own)
     return `https://127.0.0.1:${own}`
   }
 
@@ -109,25 +108,3 @@ describe.skipIf(!hasNginx)('behind nginx, with the configuration of the document
     expect(String(warned.mock.calls[0]?.[0])).toContain("Set app.set('trust proxy', 1)")
   })
 })
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  return port
-}
-
-/** Waits until somebody listens on a port. */
-async function answers(port: number): Promise<void> {
-  for (;;) {
-    const socket = connect(port, '127.0.0.1')
-    try {
-      await once(socket, 'connect')
-      socket.destroy()
-      return
-    } catch {
-      await new Promise((resolve) => setTimeout(resolve, 10))
-    }
-  }
-}

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { describeWithOwnPostgres, startPostgres } from '../support/postgres-server'
-import { until } from '../support/redis-server'
+import { until } from '../support/servers'
 import { openShop, type Shop } from '../support/shops'
 
 const VISITORS = 12

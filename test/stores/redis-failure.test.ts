@@ -6,7 +6,8 @@ import { expect, test } from 'vitest'
 import session from '../../src'
 import { RedisStore } from '../../src/stores/redis'
 import { CLIENTS } from '../support/redis-clients'
-import { describeWithOwnRedis, startRedis, until } from '../support/redis-server'
+import { describeWithOwnRedis, startRedis } from '../support/redis-server'
+import { until } from '../support/servers'
 
 const text = (data: object = {}): string => JSON.stringify({ cookie: {}, ...data })
 const later = (): number => Date.now() + 3_600_000

@@ -12,7 +12,8 @@ import session from '../../src'
 import { RedisStore } from '../../src/stores/redis'
 import { recordStoreContract } from '../../src/testing'
 import { CLIENTS, connectIoRedis, connectNodeRedis, type Connected } from '../support/redis-clients'
-import { describeWithOwnRedis, startRedis, startSentinel, until, type RedisServer } from '../support/redis-server'
+import { describeWithOwnRedis, startRedis, startSentinel, type RedisServer } from '../support/redis-server'
+import { until } from '../support/servers'
 
 const HOUR = 3_600_000
 const text = (data: object = {}): string => JSON.stringify({ cookie: {}, ...data })

@@ -4,8 +4,7 @@ import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import pg from 'pg'
-import { describe } from 'vitest'
-import { freePort, until } from './redis-server'
+import { describeWithProgram, freePort, until } from './servers'
 
 /** Where Debian keeps the programs of its newest PostgreSQL; elsewhere they are in the PATH. */
 const DEBIAN = '/usr/lib/postgresql'
@@ -19,23 +18,9 @@ function unprivileged(): SpawnOptions & { uid?: number; gid?: number } {
   return { uid: idOf('-u'), gid: idOf('-g') }
 }
 
-/**
- * `describe` for tests that start a PostgreSQL of their own. Without its programs they are skipped, and it is said what to
- * install; in CI that is a failure.
- */
+/** `describe` for tests that start a PostgreSQL of their own. */
 export function describeWithOwnPostgres(name: string, body: () => void): void {
-  if (process.env['CI'] || hasPrograms()) return void describe(name, body)
-  console.warn(`skipped: ${name}, as there is no initdb; install it: apt-get install postgresql`)
-  describe.skip(name, body)
-}
-
-function hasPrograms(): boolean {
-  try {
-    execFileSync(program('initdb'), ['--version'])
-    return true
-  } catch {
-    return false
-  }
+  describeWithProgram(program('initdb'), 'postgresql', name, body)
 }
 
 export interface PostgresServer {

@@ -1,19 +1,13 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { describe } from 'vitest'
+import { describeWithProgram, freePort, until } from './servers'
 
-/**
- * `describe` for tests that start Redis servers of their own. Without Redis they are skipped, and it is said what to
- * install; in CI that is a failure.
- */
+/** `describe` for tests that start Redis servers of their own. */
 export function describeWithOwnRedis(name: string, body: () => void): void {
-  if (process.env['CI'] || spawnSync('redis-server', ['--version']).status === 0) return void describe(name, body)
-  console.warn(`skipped: ${name}, as there is no redis-server; install it: apt-get install redis-server`)
-  describe.skip(name, body)
+  describeWithProgram('redis-server', 'redis-server', name, body)
 }
 
 export interface RedisServer {
@@ -46,16 +40,6 @@ async function startOnFreePort(settingsFor: (port: number) => string[]): Promise
       await server.close()
     }
   }
-}
-
-/** The bus of a cluster takes the port 10,000 above. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as { port: number }
-  server.close()
-  await once(server, 'close')
-  return port < 55_000 ? port : freePort()
 }
 
 function redisServer(port: number, settingsFor: (port: number) => string[]): RedisServer {
@@ -96,10 +80,6 @@ function redisServer(port: number, settingsFor: (port: number) => string[]): Red
       rmSync(folder, { recursive: true, force: true })
     },
   }
-}
-
-export async function until(condition: () => unknown): Promise<void> {
-  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 20))
 }
 
 /** Three servers with a third of the slots each. */

@@ -1,4 +1,6 @@
 import { spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { connect, createServer, type AddressInfo } from 'node:net'
 import { describe } from 'vitest'
 
 const SERVERS = {
@@ -10,18 +12,59 @@ const SERVERS = {
   },
 } as const
 
-function answers(port: number): boolean {
-  const knock = `require('net').connect(${port}, '127.0.0.1').on('connect', () => process.exit(0)).on('error', () => process.exit(1))`
-  return spawnSync(process.execPath, ['-e', knock]).status === 0
-}
-
 /**
  * `describe` for tests that talk to a real server. Without it they are skipped, and it is said how to start it; in CI a
  * missing server is a failure.
  */
 export function describeWith(server: keyof typeof SERVERS, name: string, body: () => void): void {
   const { port, start } = SERVERS[server]
-  if (process.env['CI'] || answers(port)) return void describe(name, body)
-  console.warn(`skipped: ${name}, as nothing answers on port ${port}; start it: ${start}`)
+  describeIf(answers(port), name, body, `as nothing answers on port ${port}; start it: ${start}`)
+}
+
+/** The same for tests that start a program, which Debian has in the package named. */
+export function describeWithProgram(program: string, debianPackage: string, name: string, body: () => void): void {
+  const isThere = spawnSync(program, ['--version']).error === undefined
+  describeIf(isThere, name, body, `as there is no ${program}; install it: apt-get install ${debianPackage}`)
+}
+
+function describeIf(isThere: boolean, name: string, body: () => void, why: string): void {
+  if (isThere || process.env['CI']) return void describe(name, body)
+  console.warn(`skipped: ${name}, ${why}`)
   describe.skip(name, body)
+}
+
+/** Answered at once, as tests are collected: by another process. */
+function answers(port: number): boolean {
+  const knock = `require('net').connect(${port}, '127.0.0.1').on('connect', () => process.exit(0)).on('error', () => process.exit(1))`
+  return spawnSync(process.execPath, ['-e', knock]).status === 0
+}
+
+/** Not too high, as the bus of a Redis Cluster takes the port 10,000 above. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port < 55_000 ? port : freePort()
+}
+
+/** Waits until somebody listens on a port. */
+export async function untilListening(port: number): Promise<void> {
+  await until(async () => {
+    const socket = connect(port, '127.0.0.1')
+    try {
+      await once(socket, 'connect')
+      return true
+    } catch {
+      return false
+    } finally {
+      socket.destroy()
+    }
+  })
+}
+
+/** Waits for what cannot be awaited: it is asked for again and again. */
+export async function until(condition: () => unknown): Promise<void> {
+  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 20))
 }
