@@ -202,9 +202,10 @@ export class Commit implements EndOfResponse {
   #save(session: LiveSession, text: string): MaybePromise<void> {
     const ignoreGone = (error: unknown): void => {
       const { code } = error as SessionError
-      // What `resave` stores unchanged loses nothing.
-      const isUnchanged = code === 'ERR_SESSION_EXPIRED' && this.#visit.tracker.cameAs(session, text)
-      if (code !== 'ERR_SESSION_DESTROYED' && !isUnchanged) throw error
+      const { settings, tracker } = this.#visit
+      // Nothing is lost of what `resave` stores unchanged, and of a session that the application has ended by its cookie.
+      const isHarmless = tracker.cameAs(session, text) || settings.expiresOf(session) <= Date.now()
+      if (code !== 'ERR_SESSION_DESTROYED' && !(code === 'ERR_SESSION_EXPIRED' && isHarmless)) throw error
       debug('not saved: the session is gone')
     }
     try {

@@ -54,6 +54,29 @@ describe.each(Object.entries(implementations))('%s', (_name, session) => {
     expect((await ask('/')).body).toBe('ada')
   })
 
+  test('a session whose cookie the application lets end is gone, and what it changes after that is no error', async () => {
+    const errors: unknown[] = []
+    const handler: Handler = async (req, res) => {
+      if (req.url === '/login') req.session.user = 'ada'
+      if (req.url === '/logout') {
+        req.session.cookie.maxAge = -1000
+        await resultOf((done) => req.session.save(done))
+        req.session.notice = 'bye'
+      }
+      res.send(String(req.session.user))
+    }
+    const app = express()
+    app.use(session({ ...OPTIONS, store: new session.MemoryStore() }))
+    app.use(caught(handler as RequestHandler))
+    app.use(((error, _req, _res, _next) => errors.push(error)) as ErrorRequestHandler)
+    const jar: Jar = {}
+    await visitAndSettle(app, '/login', jar)
+    expect((await visitAndSettle(app, '/', { ...jar })).body).toBe('ada')
+    await visitAndSettle(app, '/logout', { ...jar })
+    expect((await visitAndSettle(app, '/', { ...jar })).body).toBe('undefined')
+    expect(errors).toEqual([])
+  })
+
   test('a request made of another one has a session of its own', async () => {
     const ask = browser({ store: classicStore(session) }, (req, res) => {
       req.session.user = 'ada'
