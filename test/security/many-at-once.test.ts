@@ -225,7 +225,8 @@ describe('of many requests at once, what was acknowledged is there, once, until 
   })
 
   onEachStore((open) => {
-    test('two processes, all of it', async () => {
+    // Real databases wait for the disk at each of some thousand writes.
+    test('two processes, all of it', { timeout: 120_000 }, async () => {
       const place = newPlace()
       await visitorsOf([open(place), open(place)], ALL)
     })
