@@ -95,8 +95,8 @@ export function send(handle, cookies, count) {
       const cookie = cookies[started++ % cookies.length]
       const req = request(handle, socket, cookie, () => {
         if (++ended === count) done()
-        // A new stack, as when the next request comes in from the network.
-        else process.nextTick(next, socket)
+        // As when the next request comes in from the network: with a new stack, and after what promises have to do.
+        else queueMicrotask(() => next(socket))
       })
       lastRequests.set(handle, req)
     }

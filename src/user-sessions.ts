@@ -267,8 +267,8 @@ export class UserSessions {
   }
 
   /** Keeps a renewed session in the index, if its entries end by themselves. */
-  async renew(user: string, id: string, expires: number): Promise<void> {
-    if (this.#store.linksExpire) await this.#link(user, id, expires)
+  renew(user: string, id: string, expires: number): MaybePromise<void> {
+    if (this.#store.linksExpire) return this.#link(user, id, expires)
   }
 
   unlink(user: string, id: string): MaybePromise<void> {
