@@ -185,9 +185,9 @@ const SOME_TIME = new Date(0)
 /** The same text as `JSON.stringify(cookie)`, for most cookies in a tenth of the time. */
 export function stringifyCookie(cookie: unknown): string {
   if (!(cookie instanceof Cookie)) return JSON.stringify(plainCookie(cookie))
-  if (cookie.toJSON !== toJSON || notes.get(cookie)) return JSON.stringify(cookie)
+  if (cookie.toJSON !== toJSON) return JSON.stringify(cookie)
   const { data } = cookie
-  if (data !== lastData || !isTime(data.expires)) return JSON.stringify(data)
+  if (data !== lastData || !isTime(data.expires)) return JSON.stringify(cookie)
   if (
     !template ||
     template.settings.originalMaxAge !== data.originalMaxAge ||
@@ -197,7 +197,9 @@ export function stringifyCookie(cookie: unknown): string {
     const at = text.indexOf(SOME_TIME.toISOString())
     template = { settings: data, before: text.slice(0, at), after: text.slice(at + SOME_TIME.toISOString().length) }
   }
-  return template.before + isoText(data.expires) + template.after
+  const text = template.before + isoText(data.expires) + template.after
+  const noted = notes.get(cookie)
+  return noted ? `${text.slice(0, -1)},"${NOTES}":${JSON.stringify(noted)}}` : text
 }
 
 /** What is stored of a cookie of any class. In one that is not ours, `sessile` is no notes but a visitor's data: left out. */

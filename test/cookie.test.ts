@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import sessile from '../src'
-import { stringifyCookie } from '../src/cookie'
+import { setNotes, stringifyCookie } from '../src/cookie'
 
 type AnyCookie = Record<string, unknown> & { serialize(name: string, value: string): string }
 type AnyConstructor = new (options?: unknown) => AnyCookie
@@ -88,6 +88,9 @@ describe('the text that is stored is what JSON.stringify makes, whatever came be
   ])('%s', (_, options) => {
     const cookie = new sessile.Cookie(options)
     expect(stringifyCookie(cookie)).toBe(JSON.stringify(cookie))
+    setNotes(cookie, { user: 'a"b', flash: { info: ['hello', undefined] } })
+    expect(stringifyCookie(cookie)).toBe(JSON.stringify(cookie))
+    expect(stringifyCookie(cookie)).toContain('"sessile":{"user":"a\\"b","flash":{"info":["hello",null]}}')
   })
 
   test('a cookie with a toJSON of its own, and what is no cookie at all', () => {
