@@ -96,7 +96,7 @@ export function send(handle, cookies, count) {
       const req = request(handle, socket, cookie, () => {
         if (++ended === count) done()
         // As when the next request comes in from the network: with a new stack, and after what promises have to do.
-        else queueMicrotask(() => next(socket))
+        else void Promise.resolve(socket).then(next)
       })
       lastRequests.set(handle, req)
     }
