@@ -56,6 +56,11 @@ export function storedNotes(cookie: object): SessionNotes | undefined {
   return (cookie as { [NOTES]?: SessionNotes })[NOTES]
 }
 
+function withNotes<T extends object>(cookie: object, data: T): T & { [NOTES]?: SessionNotes } {
+  const noted = notes.get(cookie)
+  return noted ? { ...data, [NOTES]: noted } : data
+}
+
 /** The cookie of one session: its settings, and when it ends. */
 export interface Cookie extends CookieOptions {
   /** The lifetime, in ms, that every request renews; `null` for a cookie that ends with the browser. */
@@ -167,8 +172,7 @@ Object.defineProperties(Cookie.prototype, {
     writable: true,
     value(this: Cookie, key?: string): (CookieData & { [NOTES]?: SessionNotes }) | undefined {
       if (this === passedOver && key === 'cookie') return undefined
-      const noted = notes.get(this)
-      return noted ? { ...this.data, [NOTES]: noted } : this.data
+      return withNotes(this, this.data)
     },
   },
 })
@@ -187,7 +191,7 @@ export function stringifyCookie(cookie: unknown): string {
   if (!(cookie instanceof Cookie)) return JSON.stringify(plainCookie(cookie))
   if (cookie.toJSON !== toJSON) return JSON.stringify(cookie)
   const { data } = cookie
-  if (data !== lastData || !isTime(data.expires)) return JSON.stringify(cookie)
+  if (data !== lastData || !isTime(data.expires)) return JSON.stringify(withNotes(cookie, data))
   if (
     !template ||
     template.settings.originalMaxAge !== data.originalMaxAge ||
@@ -208,8 +212,7 @@ export function plainCookie(cookie: unknown): unknown {
   if (typeof toJSON === 'function') return toJSON.call(cookie)
   if (typeof cookie !== 'object' || cookie === null) return cookie
   const { [NOTES]: _foreign, ...plain } = cookie as Record<string, unknown>
-  const noted = notes.get(cookie)
-  return noted ? { ...plain, [NOTES]: noted } : plain
+  return withNotes(cookie, plain)
 }
 
 /**
