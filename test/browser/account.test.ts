@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import type { Browser, Page } from 'playwright-core'
 import { createClient } from 'redis'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { hasChromium, launchChromium } from '../support/chromium'
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { describeInChromium, launchChromium } from '../support/chromium'
 import { start, stop } from '../support/examples'
 import { describeWith } from '../support/servers'
 
@@ -14,7 +14,7 @@ const PHONE = 'Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 (KHTML, like G
 /** Pictures of the pages, for who wants to look at them. */
 const pictures = process.env['PICTURES']
 
-describe.skipIf(!hasChromium)('the account example, in Chromium', () => {
+describeInChromium('the account example, in Chromium', () => {
   let browser: Browser
   beforeAll(async () => {
     browser = await launchChromium()

@@ -8,7 +8,7 @@ import type { Browser, BrowserContext } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import session from '../../src'
 import { makeCertificate } from '../support/certificate'
-import { hasChromium, launchChromium } from '../support/chromium'
+import { describeInChromium, launchChromium } from '../support/chromium'
 
 const secret = 'a secret that is long enough for the browser'
 type Data = Record<string, unknown>
@@ -35,7 +35,7 @@ class SlowStore extends session.RecordStore {
   }
 }
 
-describe.skipIf(!hasChromium)('in Chromium', () => {
+describeInChromium('in Chromium', () => {
   let browser: Browser
   let context: BrowserContext
   let certificate: ReturnType<typeof makeCertificate>

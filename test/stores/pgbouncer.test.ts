@@ -51,8 +51,8 @@ describeWith('postgres', 'PostgresStore', () =>
       rmSync(folder, { recursive: true })
     })
 
-    const newStore = (tableName = unique()): PostgresStore =>
-      new PostgresStore({ pool, schemaName: schema.name, tableName, createTableIfMissing: true })
+    const newStore = (): PostgresStore =>
+      new PostgresStore({ pool, schemaName: schema.name, tableName: unique(), createTableIfMissing: true })
     const make = () => {
       const store = newStore()
       return { store, close: () => store.close() }

@@ -1,11 +1,12 @@
-import { existsSync } from 'node:fs'
 import { chromium, type Browser } from 'playwright-core'
+import { describeWithProgram } from './servers'
 
 const CHROMIUM = '/usr/bin/chromium'
 
-/** Whether the browser tests run; where there is no Chromium it is said what to install, and in CI that is a failure. */
-export const hasChromium = existsSync(CHROMIUM) || Boolean(process.env['CI'])
-if (!hasChromium) console.warn(`skipped: the browser tests, as there is no ${CHROMIUM}; apt-get install chromium`)
+/** `describe` for tests in a browser. */
+export function describeInChromium(name: string, body: () => void): void {
+  describeWithProgram(CHROMIUM, 'chromium', name, body)
+}
 
 /** Every host below `.test` is this machine. */
 export function launchChromium(): Promise<Browser> {
