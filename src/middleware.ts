@@ -4,16 +4,16 @@ import createDebug = require('debug')
 import onHeaders = require('on-headers')
 import uid = require('uid-safe')
 import type session = require('./index')
-import { find } from './admission'
-import { Commit } from './commit'
-import { readSessionId, Signer, type PresentedId } from './cookie-header'
-import { OptionError, warnOnce } from './errors'
-import { SessionEvents } from './events'
-import { flashOver } from './flash'
-import { leaveHiddenClasses } from './hidden-classes'
-import { Hints } from './hints'
-import { hasLifetimes, type Lifetimes } from './lifetimes'
-import { isPromise, type MaybePromise } from './maybe-promise'
+import { find } from './request/admission'
+import { Commit } from './request/commit'
+import { readSessionId, Signer, type PresentedId } from './request/cookie-header'
+import { OptionError, warnOnce } from './base/errors'
+import { SessionEvents } from './features/events/events'
+import { flashOver } from './features/flash/flash'
+import { leaveHiddenClasses } from './response/hidden-classes'
+import { Hints } from './features/hints/hints'
+import { hasLifetimes, type Lifetimes } from './features/timeouts/lifetimes'
+import { isPromise, type MaybePromise } from './base/maybe-promise'
 import {
   resolveOptions,
   type CookieOptions,
@@ -21,18 +21,18 @@ import {
   type ResolvedOptions,
   type Secret,
   type Transport,
-} from './options'
-import { DEFAULT_TTL, isRecordStore, type RecordStore, type Serializer } from './record-store'
-import { isBelow } from './request'
-import { holdEnd } from './response-end'
-import { missing, SESSION_OWNER, type LiveSession, type Session } from './session'
+} from './options/options'
+import { DEFAULT_TTL, isRecordStore, type RecordStore, type Serializer } from './store/record-store'
+import { isBelow } from './request/connection'
+import { holdEnd } from './response/response-end'
+import { missing, SESSION_OWNER, type LiveSession, type Session } from './session/session'
 import type { Sessions } from './sessions'
-import { SealedStore } from './sealed-store'
-import { storeAccess, type StoreAccess } from './store-access'
+import { SealedStore } from './features/sealing/sealed-store'
+import { storeAccess, type StoreAccess } from './store/store-access'
 import { MemoryStore, ttlOf } from './stores/memory'
-import type { GeneratingStore } from './store'
-import { UserSessions, userSessionsApi } from './user-sessions'
-import { ownGenerates, Visit, type VisitedRequest } from './visit'
+import type { GeneratingStore } from './store/store'
+import { UserSessions, userSessionsApi } from './features/users/user-sessions'
+import { ownGenerates, Visit, type VisitedRequest } from './request/visit'
 
 const debug = createDebug('express-session')
 

@@ -1,10 +1,10 @@
 import type { IncomingMessage } from 'node:http'
 import type { RequestHandler } from 'express'
 import type session = require('./index')
-import type { SessionEvents } from './events'
-import type { Flash } from './flash'
-import type { Session } from './session'
-import type { UserSessionsApi } from './user-sessions'
+import type { SessionEvents } from './features/events/events'
+import type { Flash } from './features/flash/flash'
+import type { Session } from './session/session'
+import type { UserSessionsApi } from './features/users/user-sessions'
 
 type SessionData = session.SessionData
 type LiveSession = Session & Partial<SessionData>

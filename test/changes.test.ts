@@ -1,7 +1,15 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import sessile from '../src'
-import { dataOf, isSameData, maxAgeIn, mergeChanges, serializeData, serializeRecord, wholeText } from '../src/changes'
+import {
+  dataOf,
+  isSameData,
+  maxAgeIn,
+  mergeChanges,
+  serializeData,
+  serializeRecord,
+  wholeText,
+} from '../src/session/changes'
 
 type Data = Record<string, unknown>
 

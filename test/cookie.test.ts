@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import sessile from '../src'
-import { setNotes, stringifyCookie } from '../src/cookie'
+import { setNotes, stringifyCookie } from '../src/session/cookie'
 
 type AnyCookie = Record<string, unknown> & { serialize(name: string, value: string): string }
 type AnyConstructor = new (options?: unknown) => AnyCookie

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { decide, type Policy, type Situation } from '../src/decide'
+import { decide, type Policy, type Situation } from '../src/request/decide'
 
 /** A returning visitor whose session is in the store as it is. */
 const RETURNING: Situation = {

@@ -105,15 +105,15 @@ test('every hint of the library leads to a heading of the troubleshooting page',
   const headings = [...page.matchAll(/^## (.*)$/gm)].map(({ 1: heading = '' }) =>
     heading.toLowerCase().replaceAll(' ', '-'),
   )
-  const hints = [...readFileSync(path.join(root, 'src/hints.ts'), 'utf8').matchAll(/hint\(\s*'([a-z-]+)'/g)].map(
-    ({ 1: hint = '' }) => hint,
-  )
+  const hints = [
+    ...readFileSync(path.join(root, 'src/features/hints/hints.ts'), 'utf8').matchAll(/hint\(\s*'([a-z-]+)'/g),
+  ].map(({ 1: hint = '' }) => hint)
   expect(hints.length).toBeGreaterThan(5)
   expect(hints.filter((hint) => !headings.includes(hint))).toEqual([])
 })
 
 test('every error code has a heading on the page of errors', () => {
-  const codes = [...readFileSync(path.join(root, 'src/errors.ts'), 'utf8').matchAll(/'(ERR_SESSION_\w+)'/g)].map(
+  const codes = [...readFileSync(path.join(root, 'src/base/errors.ts'), 'utf8').matchAll(/'(ERR_SESSION_\w+)'/g)].map(
     ({ 1: code = '' }) => code,
   )
   const page = readFileSync(path.join(root, 'docs/errors.md'), 'utf8')

@@ -10,18 +10,18 @@ import pg from 'pg'
 import { createClient } from 'redis'
 import { afterAll, describe, expect, test } from 'vitest'
 import session from '../src'
-import { Signer } from '../src/cookie-header'
-import type { SessionError } from '../src/errors'
-import type { MaybePromise } from '../src/maybe-promise'
+import { Signer } from '../src/request/cookie-header'
+import type { SessionError } from '../src/base/errors'
+import type { MaybePromise } from '../src/base/maybe-promise'
 import {
   RecordStore,
   type RecordPage,
   type SessionRecord,
   type Version,
   type WriteCondition,
-} from '../src/record-store'
-import type { Encryption } from '../src/envelope'
-import { SealedStore, type HashIds } from '../src/sealed-store'
+} from '../src/store/record-store'
+import type { Encryption } from '../src/features/sealing/envelope'
+import { SealedStore, type HashIds } from '../src/features/sealing/sealed-store'
 import { MysqlStore } from '../src/stores/mysql'
 import { PostgresStore } from '../src/stores/postgres'
 import { RedisStore } from '../src/stores/redis'

@@ -1,4 +1,4 @@
-import { a, aSerializer, isPositive, optionsOf, type Check } from '../checks'
+import { a, aSerializer, isPositive, optionsOf, type Check } from '../base/checks'
 import {
   DEFAULT_TTL,
   RecordStore,
@@ -7,9 +7,9 @@ import {
   type SessionRecord,
   type WriteCondition,
   type Version,
-} from '../record-store'
-import { hiddenSlot } from '../hidden'
-import { Store } from '../store'
+} from '../store/record-store'
+import { hiddenSlot } from '../base/hidden-slot'
+import { Store } from '../store/store'
 import { ExpiryQueue, type Ending } from './expiry-queue'
 import { ShardedMap } from './sharded-map'
 

@@ -10,8 +10,8 @@ import {
   optionsOf,
   unsupported,
   type Check,
-} from '../checks'
-import { OptionError } from '../errors'
+} from '../base/checks'
+import { OptionError } from '../base/errors'
 import {
   DEFAULT_TTL,
   RecordStore,
@@ -20,7 +20,7 @@ import {
   type SessionRecord,
   type WriteCondition,
   type Version,
-} from '../record-store'
+} from '../store/record-store'
 import { issueAgain } from './issue-again'
 import { surviveLostConnections } from './lost-connections'
 import { Pruning } from './pruning'

@@ -1,5 +1,16 @@
-import { a, aFlag, aFunction, aName, aSerializer, has, isPositive, optionsOf, unsupported, type Check } from '../checks'
-import { OptionError } from '../errors'
+import {
+  a,
+  aFlag,
+  aFunction,
+  aName,
+  aSerializer,
+  has,
+  isPositive,
+  optionsOf,
+  unsupported,
+  type Check,
+} from '../base/checks'
+import { OptionError } from '../base/errors'
 import {
   DEFAULT_TTL,
   RecordStore,
@@ -8,7 +19,7 @@ import {
   type SessionRecord,
   type WriteCondition,
   type Version,
-} from '../record-store'
+} from '../store/record-store'
 import { issueAgain } from './issue-again'
 import { surviveLostConnections } from './lost-connections'
 import { Pruning } from './pruning'

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type session = require('../index')
-import { a, aSerializer, anything, aString, has, isPositive, optionsOf, unsupported, type Check } from '../checks'
-import { OptionError, warnOnce } from '../errors'
+import { a, aSerializer, anything, aString, has, isPositive, optionsOf, unsupported, type Check } from '../base/checks'
+import { OptionError, warnOnce } from '../base/errors'
 import {
   DEFAULT_TTL,
   RecordStore,
@@ -10,7 +10,7 @@ import {
   type SessionRecord,
   type WriteCondition,
   type Version,
-} from '../record-store'
+} from '../store/record-store'
 import { surviveLostConnections } from './lost-connections'
 
 export interface RedisStoreOptions {

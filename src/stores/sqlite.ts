@@ -1,5 +1,5 @@
-import { a, aFunction, aName, aSerializer, has, isPositive, optionsOf, type Check } from '../checks'
-import { OptionError } from '../errors'
+import { a, aFunction, aName, aSerializer, has, isPositive, optionsOf, type Check } from '../base/checks'
+import { OptionError } from '../base/errors'
 import {
   DEFAULT_TTL,
   RecordStore,
@@ -8,7 +8,7 @@ import {
   type SessionRecord,
   type WriteCondition,
   type Version,
-} from '../record-store'
+} from '../store/record-store'
 import { Pruning } from './pruning'
 
 /** What the store asks of a database: `node:sqlite`, `better-sqlite3` and `libsql` have it. */

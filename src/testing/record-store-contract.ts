@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import type { RecordStore, SessionRecord, Version, WriteCondition } from '../record-store'
+import type { RecordStore, SessionRecord, Version, WriteCondition } from '../store/record-store'
 import {
   assertNothingPolluted,
   collectCases,

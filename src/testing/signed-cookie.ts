@@ -1,10 +1,10 @@
 import uid = require('uid-safe')
 import type session = require('../index')
-import { Cookie } from '../cookie'
-import { Signer } from '../cookie-header'
-import type { Secret, SessionOptions } from '../options'
-import { SealedStore } from '../sealed-store'
-import { callStore } from '../store-call'
+import { Cookie } from '../session/cookie'
+import { Signer } from '../request/cookie-header'
+import type { Secret, SessionOptions } from '../options/options'
+import { SealedStore } from '../features/sealing/sealed-store'
+import { callStore } from '../store/store-call'
 
 export interface SignedCookieOptions {
   /** The store that the app under test uses. */

@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto'
-import type { SessionNotes } from './cookie'
+import type { SessionNotes } from '../../session/cookie'
 
 /** The timeouts of OWASP's Session Management Cheat Sheet, in ms; 0 for none. */
 export interface Lifetimes {

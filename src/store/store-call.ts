@@ -1,6 +1,6 @@
-import type session = require('./index')
-import { rejection, SessionError } from './errors'
-import { isPromise, type MaybePromise } from './maybe-promise'
+import type session = require('../index')
+import { rejection, SessionError } from '../base/errors'
+import { isPromise, type MaybePromise } from '../base/maybe-promise'
 
 type Method = 'get' | 'set' | 'destroy' | 'touch' | 'regenerate'
 

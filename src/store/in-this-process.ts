@@ -1,4 +1,4 @@
-import { Turns } from './turns'
+import { Turns } from '../base/turns'
 
 /** How many IDs a generation of `LastCounts` has. */
 const GENERATION = 5_000

@@ -1,8 +1,8 @@
-import type session = require('./index')
-import { hiddenSlot } from './hidden'
-import { answer, type Callback, type MaybePromise } from './maybe-promise'
-import { callStore } from './store-call'
-import { SessionError } from './errors'
+import type session = require('../index')
+import { hiddenSlot } from '../base/hidden-slot'
+import { answer, type Callback, type MaybePromise } from '../base/maybe-promise'
+import { callStore } from '../store/store-call'
+import { SessionError } from '../base/errors'
 
 type SessionData = session.SessionData
 

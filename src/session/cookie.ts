@@ -1,8 +1,8 @@
 import cookie = require('cookie')
 import depd = require('depd')
-import { hiddenSlot } from './hidden'
-import { isoText, isTime } from './moments'
-import type { CookieOptions } from './options'
+import { hiddenSlot } from '../base/hidden-slot'
+import { isoText, isTime } from '../base/moments'
+import type { CookieOptions } from '../options/options'
 
 const deprecate = depd('express-session')
 

@@ -4,9 +4,9 @@ import cookie = require('cookie')
 import signature = require('cookie-signature')
 import createDebug = require('debug')
 import depd = require('depd')
-import type { CookieData } from './cookie'
-import { isTime, utcText } from './moments'
-import type { Secret } from './options'
+import type { CookieData } from '../session/cookie'
+import { isTime, utcText } from '../base/moments'
+import type { Secret } from '../options/options'
 
 type CookieSettings = Partial<CookieData>
 

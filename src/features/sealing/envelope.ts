@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv, createHash, createSecretKey, KeyObject, randomBytes } from 'node:crypto'
-import { OptionError, SessionError, shortened } from './errors'
+import { OptionError, SessionError, shortened } from '../../base/errors'
 
 /** A key of 32 bytes, as such or in base64 or hex; of several the first encrypts and all decrypt. */
 export type Encryption = EncryptionKey | EncryptionKey[]

@@ -1,6 +1,6 @@
-import { mergeChanges, serializeData } from './changes'
-import type { Serializer } from './record-store'
-import type { LiveSession, Session } from './session'
+import { mergeChanges, serializeData } from '../session/changes'
+import type { Serializer } from '../store/record-store'
+import type { LiveSession, Session } from '../session/session'
 
 /**
  * The session objects of one request that are not its session any more, though the application may still hold them: those

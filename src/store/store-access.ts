@@ -1,11 +1,11 @@
-import type session = require('./index')
+import type session = require('../index')
 import { ClassicAccess } from './classic-access'
-import type { SessionEvents } from './events'
+import type { SessionEvents } from '../features/events/events'
 import type { InThisProcess } from './in-this-process'
-import type { MaybePromise } from './maybe-promise'
+import type { MaybePromise } from '../base/maybe-promise'
 import { RecordAccess } from './record-access'
 import { isRecordStore, type RecordStore, type SessionRecord } from './record-store'
-import type { Session } from './session'
+import type { Session } from '../session/session'
 
 type SessionData = session.SessionData
 

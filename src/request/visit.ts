@@ -1,21 +1,21 @@
 import type { IncomingMessage } from 'node:http'
 import type { Request } from 'express'
 import createDebug = require('debug')
-import type session = require('./index')
+import type session = require('../index')
 import { admit, find, follow, type Admitted, type LoadOptions } from './admission'
 import { ChangeTracker } from './change-tracker'
-import { dataOf, maxAgeIn, serializeData } from './changes'
-import { Cookie, notesOf, restoreCookie, setNotes, settingsOf, type SessionNotes } from './cookie'
+import { dataOf, maxAgeIn, serializeData } from '../session/changes'
+import { Cookie, notesOf, restoreCookie, setNotes, settingsOf, type SessionNotes } from '../session/cookie'
 import type { PresentedId } from './cookie-header'
 import type { Situation } from './decide'
-import { destroyed, SessionError, warnOnce } from './errors'
+import { destroyed, SessionError, warnOnce } from '../base/errors'
 import { FormerSessions } from './former-sessions'
-import { isRenewalDue, noteVisit } from './lifetimes'
-import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
-import type { Settings } from './middleware'
-import type { CookieOptions } from './options'
-import { RecordAccess, type ForwardingNote, type Overtaken } from './record-access'
-import { isSecure } from './request'
+import { isRenewalDue, noteVisit } from '../features/timeouts/lifetimes'
+import { afterwards, isPromise, type MaybePromise } from '../base/maybe-promise'
+import type { Settings } from '../middleware'
+import type { CookieOptions } from '../options/options'
+import { RecordAccess, type ForwardingNote, type Overtaken } from '../store/record-access'
+import { isSecure } from './connection'
 import {
   changeId,
   missing,
@@ -25,12 +25,12 @@ import {
   type LiveSession,
   type SessionOwner,
   type SessionRequest,
-} from './session'
-import { isReplaced, type GeneratingStore } from './store'
-import type { Found, Saved, StoreAccess, Stored } from './store-access'
-import { callStore } from './store-call'
-import { Turns } from './turns'
-import type { Entry } from './user-sessions'
+} from '../session/session'
+import { isReplaced, type GeneratingStore } from '../store/store'
+import type { Found, Saved, StoreAccess, Stored } from '../store/store-access'
+import { callStore } from '../store/store-call'
+import { Turns } from '../base/turns'
+import type { Entry } from '../features/users/user-sessions'
 
 const debug = createDebug('express-session')
 

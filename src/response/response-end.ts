@@ -1,7 +1,7 @@
 import type { EventEmitter } from 'node:events'
 import { ServerResponse, type IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
-import { isPromise, type MaybePromise } from './maybe-promise'
+import { isPromise, type MaybePromise } from '../base/maybe-promise'
 
 /** What has to happen at the end of a response. */
 export interface EndOfResponse {

@@ -1,10 +1,10 @@
 import { EventEmitter } from 'node:events'
 import type { Request } from 'express'
-import type session = require('./index')
-import { Cookie } from './cookie'
-import { SessionError, shortened } from './errors'
-import { answer, afterwards, type Callback, type MaybePromise } from './maybe-promise'
-import { Session, SESSION_OWNER, type SessionRequest } from './session'
+import type session = require('../index')
+import { Cookie } from '../session/cookie'
+import { SessionError, shortened } from '../base/errors'
+import { answer, afterwards, type Callback, type MaybePromise } from '../base/maybe-promise'
+import { Session, SESSION_OWNER, type SessionRequest } from '../session/session'
 import { callStore } from './store-call'
 
 type SessionData = session.SessionData

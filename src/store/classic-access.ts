@@ -1,8 +1,8 @@
-import type session = require('./index')
-import { destroyed } from './errors'
+import type session = require('../index')
+import { destroyed } from '../base/errors'
 import { InThisProcess } from './in-this-process'
-import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
-import type { Session } from './session'
+import { afterwards, isPromise, type MaybePromise } from '../base/maybe-promise'
+import type { Session } from '../session/session'
 import { checkedData } from './store'
 import type { AccessSettings, Found, Saved, StoreAccess, Stored } from './store-access'
 import { callStore } from './store-call'

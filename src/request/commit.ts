@@ -1,15 +1,15 @@
 import type { ServerResponse } from 'node:http'
 import type { Request } from 'express'
 import createDebug = require('debug')
-import { serializeData } from './changes'
-import type { Cookie } from './cookie'
+import { serializeData } from '../session/changes'
+import type { Cookie } from '../session/cookie'
 import { writeSessionCookie, type Signer } from './cookie-header'
 import { decide, type Decision } from './decide'
-import { warnOnce, type SessionError } from './errors'
-import { isPromise, type MaybePromise } from './maybe-promise'
-import { isSecure } from './request'
-import { shieldSocket, type EndOfResponse } from './response-end'
-import { savesItself, type LiveSession } from './session'
+import { warnOnce, type SessionError } from '../base/errors'
+import { isPromise, type MaybePromise } from '../base/maybe-promise'
+import { isSecure } from './connection'
+import { shieldSocket, type EndOfResponse } from '../response/response-end'
+import { savesItself, type LiveSession } from '../session/session'
 import { UNSEEN, type Visit } from './visit'
 
 const debug = createDebug('express-session')

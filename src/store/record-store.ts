@@ -1,7 +1,7 @@
-import type session = require('./index')
-import { plainRecord } from './changes'
-import { SessionError, shortened } from './errors'
-import { afterwards, answer, type Callback, type MaybePromise } from './maybe-promise'
+import type session = require('../index')
+import { plainRecord } from '../session/changes'
+import { SessionError, shortened } from '../base/errors'
+import { afterwards, answer, type Callback, type MaybePromise } from '../base/maybe-promise'
 import { Store } from './store'
 
 type SessionData = session.SessionData
@@ -73,8 +73,12 @@ export abstract class RecordStore extends Store {
   abstract read(id: string, renewTo?: number): MaybePromise<SessionRecord | null>
   /** Writes text and end (ms since the epoch) if the condition holds. Answers the new version, or `null` if it does not. */
   abstract write(id: string, text: string, expires: number, condition: WriteCondition): MaybePromise<Version | null>
-  /** Moves the end of a live record (ms since the epoch), never its text or version. False when there is none. */
-  abstract renew(id: string, expires: number): MaybePromise<boolean>
+  /**
+   * Moves the end of a live record (ms since the epoch), never its text or version. Given `from`, only if the record ends
+   * then still, so that a renewal undoes no shorter life that was written meanwhile; a store may ignore that where it
+   * cannot tell. False when there is no such live record.
+   */
+  abstract renew(id: string, expires: number, from?: number): MaybePromise<boolean>
   /** Deletes; given a version, only if it is still that one. False when there was no such live record. */
   abstract remove(id: string, version?: Version): MaybePromise<boolean>
   /**

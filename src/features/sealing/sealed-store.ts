@@ -1,11 +1,17 @@
 import { createHash, createHmac } from 'node:crypto'
-import { storedNotes } from './cookie'
-import { OptionError } from './errors'
+import { storedNotes } from '../../session/cookie'
+import { OptionError } from '../../base/errors'
 import { Envelope, envelopeIn, secretKey, type Encryption } from './envelope'
-import { afterwards, type Callback, type MaybePromise } from './maybe-promise'
-import type { Secret } from './options'
-import { RecordStore, type RecordPage, type SessionRecord, type Version, type WriteCondition } from './record-store'
-import { ttlOf } from './stores/memory'
+import { afterwards, type Callback, type MaybePromise } from '../../base/maybe-promise'
+import type { Secret } from '../../options/options'
+import {
+  RecordStore,
+  type RecordPage,
+  type SessionRecord,
+  type Version,
+  type WriteCondition,
+} from '../../store/record-store'
+import { ttlOf } from '../../stores/memory'
 
 /** How IDs are hashed before the store sees them. */
 export type HashIds =

@@ -1,8 +1,8 @@
-import { isSameData, serializeData, wholeText, type DataText } from './changes'
-import { isSameSettings, settingsOf, type CookieSettings } from './cookie'
-import type { Serializer } from './record-store'
-import type { Session } from './session'
-import type { Saved, Stored } from './store-access'
+import { isSameData, serializeData, wholeText, type DataText } from '../session/changes'
+import { isSameSettings, settingsOf, type CookieSettings } from '../session/cookie'
+import type { Serializer } from '../store/record-store'
+import type { Session } from '../session/session'
+import type { Saved, Stored } from '../store/store-access'
 
 /** A session at some point in time: its data and its cookie's settings. */
 class Snapshot {

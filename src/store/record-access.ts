@@ -1,13 +1,13 @@
 import createDebug = require('debug')
-import type session = require('./index')
-import { mergeChanges, serializeData, serializeRecord } from './changes'
-import { mergeSettings, notesOf, setNotes, storedNotes, type SessionNotes } from './cookie'
-import { destroyed, SessionError, shortened } from './errors'
+import type session = require('../index')
+import { mergeChanges, serializeData, serializeRecord } from '../session/changes'
+import { mergeSettings, notesOf, setNotes, storedNotes, type SessionNotes } from '../session/cookie'
+import { destroyed, SessionError, shortened } from '../base/errors'
 import { InThisProcess } from './in-this-process'
-import { openId, sealId } from './lifetimes'
-import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
+import { openId, sealId } from '../features/timeouts/lifetimes'
+import { afterwards, isPromise, type MaybePromise } from '../base/maybe-promise'
 import type { RecordStore, SessionRecord, Version, WriteCondition } from './record-store'
-import { changeId, type Session } from './session'
+import { changeId, type Session } from '../session/session'
 import { checkedData } from './store'
 import type { AccessSettings, Found, Saved, StoreAccess, Stored } from './store-access'
 import { waitFor } from './store-call'

@@ -1,17 +1,17 @@
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { Request } from 'express'
-import type session = require('./index')
-import { notesOf, setNotes, storedNotes, type SessionNotes } from './cookie'
-import { OptionError, SessionError } from './errors'
-import { InThisProcess } from './in-this-process'
-import { timeoutOf, type Lifetimes } from './lifetimes'
-import { isPromise, type MaybePromise } from './maybe-promise'
-import type { ResolvedOptions } from './options'
-import type { RecordStore, SessionRecord } from './record-store'
-import type { KeyedStore } from './sealed-store'
-import type { LiveSession } from './session'
-import { waitFor } from './store-call'
+import type session = require('../../index')
+import { notesOf, setNotes, storedNotes, type SessionNotes } from '../../session/cookie'
+import { OptionError, SessionError } from '../../base/errors'
+import { InThisProcess } from '../../store/in-this-process'
+import { timeoutOf, type Lifetimes } from '../timeouts/lifetimes'
+import { isPromise, type MaybePromise } from '../../base/maybe-promise'
+import type { ResolvedOptions } from '../../options/options'
+import type { RecordStore, SessionRecord } from '../../store/record-store'
+import type { KeyedStore } from '../sealing/sealed-store'
+import type { LiveSession } from '../../session/session'
+import { waitFor } from '../../store/store-call'
 
 /** One of a user's sessions, as a page that lists them needs it. */
 export interface UserSession {

@@ -1,6 +1,6 @@
-import { SessionError } from './errors'
+import { SessionError } from '../base/errors'
 import { plainCookie, stringifyCookie, stringifyWithout } from './cookie'
-import type { Serializer } from './record-store'
+import type { Serializer } from '../store/record-store'
 
 /**
  * The text of a session's data, without its cookie: a `{`, and `text` from index `from` on. Kept as an index into the

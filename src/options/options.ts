@@ -2,7 +2,7 @@ import type { KeyObject } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
 import type { Request } from 'express'
 import cookie = require('cookie')
-import type session = require('./index')
+import type session = require('../index')
 import {
   a,
   aBoolean,
@@ -18,11 +18,11 @@ import {
   show,
   warnOfUnknown,
   type Check,
-} from './checks'
-import { OptionError, warnOnce } from './errors'
-import type { Encryption } from './envelope'
-import { isRecordStore } from './record-store'
-import type { HashIds } from './sealed-store'
+} from '../base/checks'
+import { OptionError, warnOnce } from '../base/errors'
+import type { Encryption } from '../features/sealing/envelope'
+import { isRecordStore } from '../store/record-store'
+import type { HashIds } from '../features/sealing/sealed-store'
 
 /** The settings of the session cookie. */
 export interface CookieOptions {

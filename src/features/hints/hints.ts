@@ -1,9 +1,9 @@
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { shortened, warnOnce } from './errors'
+import { shortened, warnOnce } from '../../base/errors'
 
 /** The page that has a heading for each hint. It is published with the library, so its text fits this version. */
-const PAGE = pathToFileURL(join(__dirname, '../docs/troubleshooting.md'))
+const PAGE = pathToFileURL(join(__dirname, '../../../docs/troubleshooting.md'))
 
 const WATCHED_REQUESTS = 200
 const MISSED_PATHS = 20

@@ -1,11 +1,11 @@
 import createDebug = require('debug')
-import { storedNotes, type SessionNotes } from './cookie'
-import type { SessionError } from './errors'
-import { noteVisit, openId, timeoutOf } from './lifetimes'
-import { afterwards, isPromise, type MaybePromise } from './maybe-promise'
-import type { Settings } from './middleware'
-import { RecordAccess, type ForwardingNote } from './record-access'
-import type { Found, StoreAccess, Stored } from './store-access'
+import { storedNotes, type SessionNotes } from '../session/cookie'
+import type { SessionError } from '../base/errors'
+import { noteVisit, openId, timeoutOf } from '../features/timeouts/lifetimes'
+import { afterwards, isPromise, type MaybePromise } from '../base/maybe-promise'
+import type { Settings } from '../middleware'
+import { RecordAccess, type ForwardingNote } from '../store/record-access'
+import type { Found, StoreAccess, Stored } from '../store/store-access'
 
 const debug = createDebug('express-session')
 
