@@ -41,6 +41,16 @@ export function destroyed(id: string): SessionError {
   )
 }
 
+/** The same, when it was this very request that destroyed it, or whose client has been given a new token meanwhile. */
+export function destroyedHere(id: string, isReplaced: boolean): SessionError {
+  return new SessionError(
+    'ERR_SESSION_DESTROYED',
+    isReplaced
+      ? `the client of this request has been given a new token meanwhile; what the request changes in its empty session ${shortened(id)} is not saved`
+      : `session ${shortened(id)} was destroyed by this request and is not saved`,
+  )
+}
+
 /** A rejection to pass on: one with nothing would be taken for success, by `next` and by every callback. */
 export function rejection(error: unknown, what: string): unknown {
   return error || new Error(`${what} rejected with nothing`)

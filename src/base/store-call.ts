@@ -1,6 +1,5 @@
-import type session = require('../index')
-import { rejection, SessionError } from '../base/errors'
-import { isPromise, type MaybePromise } from '../base/maybe-promise'
+import { rejection, SessionError } from './errors'
+import { isPromise, type MaybePromise } from './maybe-promise'
 
 type Method = 'get' | 'set' | 'destroy' | 'touch' | 'regenerate'
 
@@ -13,7 +12,7 @@ const CALLBACK_GRACE = 1000
  * none).
  */
 export function callStore<T = void>(
-  store: session.Store,
+  store: object,
   method: Method,
   args: readonly unknown[],
   timeout?: number,
@@ -58,8 +57,8 @@ export function callStore<T = void>(
   })
 }
 
-/** Waits for a method of a record store, and no longer than `timeout` ms (0 or `undefined`: without limit). */
-export function waitFor<T>(value: MaybePromise<T>, method: string, timeout: number | undefined): MaybePromise<T> {
+/** Waits for what the store was asked, and no longer than `timeout` ms (0 or `undefined`: without limit). */
+export function within<T>(value: MaybePromise<T>, method: string, timeout: number | undefined): MaybePromise<T> {
   if (!isPromise(value)) return value
   return new Promise<T>((resolve, reject) => {
     const timer = timeout ? setTimeout(() => reject(timedOut(method, timeout)), timeout) : undefined
@@ -79,6 +78,6 @@ export function waitFor<T>(value: MaybePromise<T>, method: string, timeout: numb
 function timedOut(what: string, timeout: number): SessionError {
   return new SessionError(
     'ERR_SESSION_STORE_TIMEOUT',
-    `the session store did not answer ${what} within ${timeout} ms (option timeout)`,
+    `the session store did not ${what} within ${timeout} ms (option timeout)`,
   )
 }
