@@ -58,7 +58,7 @@ export interface StoreAccess {
 }
 
 export interface AccessSettings {
-  readonly conflict: 'merge' | 'overwrite'
+  readonly conflict: 'merge' | 'overwrite' | 'error'
   readonly timeout: number
   /** Lifetime, in ms, of a session whose cookie has no expiry. */
   readonly ttl: number
