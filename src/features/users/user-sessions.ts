@@ -7,7 +7,7 @@ import { OptionError, SessionError } from '../../base/errors'
 import { InThisProcess } from '../../store/in-this-process'
 import { timeoutOf, type Lifetimes } from '../timeouts/lifetimes'
 import { isPromise, type MaybePromise } from '../../base/maybe-promise'
-import type { ResolvedOptions } from '../../options/options'
+import type { ResolvedOptions } from '../../options/resolve'
 import type { RecordStore, SessionRecord } from '../../store/record-store'
 import type { KeyedStore } from '../sealing/sealed-store'
 import type { LiveSession } from '../../session/session'
@@ -26,14 +26,17 @@ export interface UserSession {
   readonly current: boolean
 }
 
+/** The ID of a user; nobody's (`undefined`, `null`) is accepted by the types, for keys that a session may lack. */
+export type UserId = string | number | null | undefined
+
 /** The sessions of users, by the option `user`. */
 export interface UserSessionsApi {
   /** A user's live sessions, the newest first. */
-  list(user: string | number, req?: IncomingMessage): Promise<UserSession[]>
+  list(user: UserId, req?: IncomingMessage): Promise<UserSession[]>
   /** Ends one session of a user; false when it is not theirs, or has ended already. */
-  end(user: string | number, handle: string): Promise<boolean>
+  end(user: UserId, handle: string): Promise<boolean>
   /** Ends all sessions of a user and answers how many: "log out everywhere". */
-  endAll(user: string | number): Promise<number>
+  endAll(user: UserId): Promise<number>
   /** Ends all sessions of the request's user but the request's own, and answers how many. */
   endOthers(req: IncomingMessage): Promise<number>
 }
