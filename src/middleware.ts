@@ -11,17 +11,12 @@ import { OptionError, warnOnce } from './base/errors'
 import { SessionEvents } from './features/events/events'
 import { flashOver } from './features/flash/flash'
 import { leaveHiddenClasses } from './response/hidden-classes'
-import { Hints } from './features/hints/hints'
+import { hintsBy, type Hints } from './features/hints/hints'
 import { hasLifetimes, type Lifetimes } from './features/timeouts/lifetimes'
 import { isPromise, type MaybePromise } from './base/maybe-promise'
-import {
-  resolveOptions,
-  type CookieOptions,
-  type Given,
-  type ResolvedOptions,
-  type Secret,
-  type Transport,
-} from './options/options'
+import type { CookieOptions, Secret, Transport } from './options/options'
+import type { Given } from './options/recommended'
+import { resolveOptions, type ResolvedOptions } from './options/resolve'
 import { DEFAULT_TTL, isRecordStore, type RecordStore, type Serializer } from './store/record-store'
 import { isBelow } from './request/connection'
 import { holdEnd } from './response/response-end'
@@ -246,8 +241,9 @@ function makeSettings(options: ResolvedOptions): Settings {
   const given = options.store ?? new MemoryStore()
   if (process.env['NODE_ENV'] === 'production' && given instanceof MemoryStore) warnOfMemory()
   const events = new SessionEvents()
-  const hints = options.hints ? new Hints() : undefined
+  const hints = hintsBy(options.hints)
   if (given instanceof MemoryStore) hints?.memoryStore()
+  hints?.made(options, given)
   const store = options.hashIds || options.encryption !== undefined ? sealedStore(given, options) : given
   const records = isRecordStore(store) ? store : undefined
   const ttl = records ? ttlOf(records) : DEFAULT_TTL

@@ -1,4 +1,4 @@
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { RequestHandler } from 'express'
 import type session = require('./index')
 import type { SessionEvents } from './features/events/events'
@@ -9,8 +9,13 @@ import type { UserSessionsApi } from './features/users/user-sessions'
 type SessionData = session.SessionData
 type LiveSession = Session & Partial<SessionData>
 
+/** The data of a stored session; like `req.session`, it may lack every key of `SessionData` but the cookie. */
+export type StoredSession = Partial<SessionData> & Pick<SessionData, 'cookie'>
+
 /** What `session()` returns: the middleware, and what can be done with sessions outside of `req.session`. */
 export interface Sessions extends RequestHandler {
+  /** The middleware, for `node:http` and others that have no requests of Express. */
+  (req: IncomingMessage, res: ServerResponse, next: (error?: unknown) => void): void
   /** Emits an event for what happens to sessions. */
   readonly events: SessionEvents
   /**
@@ -24,7 +29,7 @@ export interface Sessions extends RequestHandler {
    */
   update(target: IncomingMessage | string, change: (session: LiveSession) => unknown): Promise<void>
   /** The stored data of a session, or `undefined` when there is none, or it has timed out. */
-  get(id: string): Promise<SessionData | undefined>
+  get(id: string): Promise<StoredSession | undefined>
   /**
    * The session of a request that has no response to end, such as a WebSocket upgrade, or `undefined`. It is also put
    * on the request. Nothing stores it but its `save`. Rejects with the store's error, whatever `onLoadError` says.

@@ -16,7 +16,8 @@ export type SessionErrorCode =
 export class SessionError extends Error {
   readonly code: SessionErrorCode
 
-  constructor(code: SessionErrorCode, message: string, options?: ErrorOptions) {
+  // The type is spelt out, as declarations that name `ErrorOptions` need the library of ES2022.
+  constructor(code: SessionErrorCode, message: string, options?: { cause?: unknown }) {
     super(message, options)
     this.name = 'SessionError'
     this.code = code
