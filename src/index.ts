@@ -12,7 +12,7 @@ import * as sessions from './session/session'
 import type * as api from './sessions'
 import * as stores from './store/store'
 import * as memory from './stores/memory'
-import type * as users from './features/users/user-sessions'
+import type * as users from './features/users/api'
 
 declare global {
   namespace Express {

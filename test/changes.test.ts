@@ -9,7 +9,7 @@ import {
   serializeData,
   serializeRecord,
   wholeText,
-} from '../src/session/changes'
+} from '../src/session/text'
 
 type Data = Record<string, unknown>
 

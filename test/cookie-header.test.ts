@@ -5,7 +5,7 @@ import cookie from 'cookie'
 import signature from 'cookie-signature'
 import { describe, expect, test } from 'vitest'
 import { Cookie } from '../src/session/cookie'
-import { readSessionId, Signer, writeSessionCookie } from '../src/request/cookie-header'
+import { readSessionId, Signer, writeSessionCookie } from '../src/request/identify'
 
 const NEW = 'the newer of the secrets'
 const OLD = 'the older of the secrets'

@@ -2,7 +2,7 @@ import express, { type ErrorRequestHandler } from 'express'
 import request from 'supertest'
 import { afterEach, describe, expect, test } from 'vitest'
 import session from '../src'
-import { Signer } from '../src/request/cookie-header'
+import { Signer } from '../src/request/identify'
 import { SECRET } from './support/app'
 
 /** A memory store whose `scan` never comes to an end. */

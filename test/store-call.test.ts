@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { Store } from '../src'
-import { callStore, waitFor } from '../src/store/store-call'
+import { callStore, waitFor } from '../src/base/store-call'
 
 type Callback = (error?: unknown, value?: unknown) => void
 

@@ -52,6 +52,11 @@ export function destroyedHere(id: string, isReplaced: boolean): SessionError {
   )
 }
 
+/** Whether an error is one of ours with this code. Stores reject with anything, also with nothing. */
+export function isSessionError(error: unknown, ...codes: SessionErrorCode[]): boolean {
+  return error instanceof SessionError && codes.includes(error.code)
+}
+
 /** A rejection to pass on: one with nothing would be taken for success, by `next` and by every callback. */
 export function rejection(error: unknown, what: string): unknown {
   return error || new Error(`${what} rejected with nothing`)

@@ -12,8 +12,8 @@ export type EndReason = 'idle' | 'absolute'
 export interface Saving {
   readonly session: LiveSession
   readonly key: string
-  /** The request that writes. */
-  readonly req: object
+  /** The request that writes; none when the application does so, by the session's ID. */
+  readonly req: object | undefined
   /** The notes that are stored, and those that will be: a feature may change these. */
   readonly stored: SessionNotes | undefined
   readonly notes: SessionNotes

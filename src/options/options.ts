@@ -4,7 +4,7 @@ import type { Request } from 'express'
 import type session = require('../index')
 import type { Encryption } from '../features/sealing/envelope'
 import type { HashIds } from '../features/sealing/sealed-store'
-import type { CookieOptions } from '../session/cookie-options'
+export type { CookieOptions } from '../session/cookie-options'
 
 /** What signs the cookie: anything that `crypto.createHmac` takes as a key. */
 export type Secret = string | NodeJS.ArrayBufferView | ArrayBuffer | KeyObject

@@ -4,7 +4,8 @@ import { afterwards, isPromise, type MaybePromise } from '../base/maybe-promise'
 import type { NoteChange } from '../features/feature'
 import type { Settings } from '../settings'
 import type { Known } from '../store/store-access'
-import { isFirstShown, worthOf, type Held, type Worth } from './tokens'
+import type { Presented } from './signer'
+import { isFirstShown, worthOf, type Worth } from './tokens'
 
 const debug = createDebug('express-session')
 
@@ -24,7 +25,11 @@ const LONG_REQUEST = 300_000
  * Loads the session that a client presents, and finds out whether it is still the client's. `null`: there is none.
  * `'replaced'`: there is one, whose token has just been replaced; the request must not disturb the new one.
  */
-export function admit(settings: Settings, held: Held, renewTo: number | undefined): MaybePromise<Admitted | 'replaced' | null> {
+export function admit(
+  settings: Settings,
+  held: Presented,
+  renewTo: number | undefined,
+): MaybePromise<Admitted | 'replaced' | null> {
   debug('loading %s', shortened(held.key))
   return afterwards(load(settings, held.key, renewTo), (known) => (known ? examine(settings, held, known) : null))
 }
@@ -41,14 +46,14 @@ export function find(settings: Settings, key: string): MaybePromise<Known | null
   })
 }
 
-function examine(settings: Settings, held: Held, known: Known): MaybePromise<Admitted | 'replaced' | null> {
+function examine(settings: Settings, held: Presented, known: Known): MaybePromise<Admitted | 'replaced' | null> {
   const { events, features, renewalGrace } = settings
   const now = Date.now()
-  const worth = worthOf(held.token, known.notes, renewalGrace, now)
+  const worth = held.byApplication ? 'present' : worthOf(held.token, known.notes, renewalGrace, now)
   if (worth === 'replaced') return worth
   if (worth === 'stale') return refuse(settings, held.key, known)
   const changes: NoteChange[] = []
-  if (isFirstShown(worth, known.notes)) changes.push((notes) => (notes.shown ??= now))
+  if (!held.byApplication && isFirstShown(worth, known.notes)) changes.push((notes) => (notes.shown ??= now))
   for (const feature of features) {
     const found = feature.admitted?.(known.notes, now)
     if (typeof found === 'string') return afterwards(expire(settings, held.key, known, found), () => null)

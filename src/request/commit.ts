@@ -115,8 +115,8 @@ export class Commit implements EndOfResponse {
 
   /** A new session whose cookie did not leave with the headers could never be found again. */
   #isUnreachable(session: LiveSession): boolean {
-    const { held, knownOf, req } = { ...this.#visit, knownOf: this.#visit.knownOf(session), held: this.#visit.held, req: this.#visit.req }
-    if (this.#hasTold || held?.key === session.id || knownOf) return false
+    const { held, req } = this.#visit
+    if (this.#hasTold || held?.key === session.id || this.#visit.knownOf(session)) return false
     const [path] = String(req.url).split('?', 1)
     warnOnce(
       'SESSION_CHANGED_TOO_LATE',
@@ -191,7 +191,8 @@ export class Commit implements EndOfResponse {
   #beginStream(): void {
     const visit = this.#visit
     const session = visit.peek()
-    const isNew = visit.held === undefined || (session !== UNSEEN && (session as LiveSession | undefined)?.id !== visit.held.key)
+    const isNew =
+      visit.held === undefined || (session !== UNSEEN && (session as LiveSession | undefined)?.id !== visit.held.key)
     const committed = this.commit()
     if (!isPromise(committed)) return
     committed.then(undefined, (error: unknown) => this.report(error))
@@ -242,7 +243,11 @@ export class Commit implements EndOfResponse {
       if (now === UNSEEN || !now || (session && now !== session)) return false
       const live = now as LiveSession
       const textNow = serializeData(live, visit.settings.serializer)
-      return textNow !== text && !visit.comparison.isStoredAs(live, textNow) && (session !== undefined || !visit.comparison.cameAs(live, textNow))
+      return (
+        textNow !== text &&
+        !visit.comparison.isStoredAs(live, textNow) &&
+        (session !== undefined || !visit.comparison.cameAs(live, textNow))
+      )
     } catch {
       return true
     }
@@ -251,8 +256,9 @@ export class Commit implements EndOfResponse {
   // Failures.
 
   onFailure(error: unknown): 'respond' | 'error' | 'disconnect' {
-    const isRefusal = (['ERR_SESSION_ID_TAKEN', 'ERR_SESSION_LIMIT', 'ERR_SESSION_CONFLICT'] as const).some((code) => isSessionError(error, code))
-    return isRefusal ? 'error' : this.#visit.settings.onSaveError
+    return isSessionError(error, 'ERR_SESSION_ID_TAKEN', 'ERR_SESSION_LIMIT', 'ERR_SESSION_CONFLICT')
+      ? 'error'
+      : this.#visit.settings.onSaveError
   }
 
   /** The application's error handler makes a new response, which has no session. */

@@ -23,7 +23,7 @@ const conflicts = new WeakMap<object, Turns<string>>()
 
 function conflictsOf(store: object): Turns<string> {
   let turns = conflicts.get(store)
-  if (!turns) conflicts.set(store, (turns = new Turns(new Map())))
+  if (!turns) conflicts.set(store, (turns = new Turns<string>(new Map())))
   return turns
 }
 
@@ -65,17 +65,26 @@ function tryToWrite(
   }
   if (!features.some((feature) => feature.saving)) return written()
   const stored = known?.notes
-  const saving = { session, key: session.id, req: visit.req, stored, notes, isChanged: visit.isChangedSinceStored(session, text) }
+  const saving = {
+    session,
+    key: session.id,
+    req: visit.held?.byApplication ? undefined : visit.req,
+    stored,
+    notes,
+    isChanged: visit.isChangedSinceStored(session, text),
+  }
   return writeBetween(visit, saving, written)
 }
 
-function writeBetween(visit: Visit, saving: Saving, write: () => MaybePromise<Stored | null>): MaybePromise<Stored | null> {
+function writeBetween(
+  visit: Visit,
+  saving: Saving,
+  write: () => MaybePromise<Stored | null>,
+): MaybePromise<Stored | null> {
   const after: AfterSaving[] = []
   let prepared: MaybePromise<void> = undefined
   for (const feature of visit.settings.features) {
-    prepared = afterwards(prepared, () =>
-      afterwards(feature.saving?.(saving), (one) => void (one && after.push(one))),
-    )
+    prepared = afterwards(prepared, () => afterwards(feature.saving?.(saving), (one) => void (one && after.push(one))))
   }
   return afterwards(prepared, () => {
     if (after.length === 0) return write()
@@ -193,7 +202,11 @@ async function updateInTurn(
 }
 
 /** The notes of a session as they will be stored: those that are, with what is to be changed. */
-export function notesWith(known: Known | null | undefined, cookie: object, changes: readonly ((notes: SessionNotes) => void)[]): SessionNotes {
+export function notesWith(
+  known: Known | null | undefined,
+  cookie: object,
+  changes: readonly ((notes: SessionNotes) => void)[],
+): SessionNotes {
   const notes: SessionNotes = { ...(known === undefined ? notesOf(cookie) : known?.notes) }
   for (const change of changes) change(notes)
   return notes

@@ -28,7 +28,7 @@ import { admit, destroy, find } from './admit'
 import { Comparison } from './comparison'
 import { isSecure } from './connection'
 import type { Situation } from './decide'
-import type { Presented } from './identify'
+import type { Presented } from './signer'
 import { notesWith, save, update, type Stored } from './save'
 import { hashOf, isRenewalDue, mayWrite, newToken, noteToken, type Worth } from './tokens'
 
@@ -70,6 +70,9 @@ type State = 'unknown' | 'none' | 'new' | 'stored' | 'shut out' | 'destroyed'
 export class Visit implements SessionOwner {
   state: State = 'unknown'
   readonly comparison: Comparison
+  readonly #presented: readonly Presented[]
+  /** What the client holds of its session: the first that leads to one, if it presents several. */
+  held: Presented | undefined
   /** What is known of the session with this key in the store; `null` if that never had it. */
   #key: string | undefined
   #known: Known | null | undefined
@@ -100,19 +103,22 @@ export class Visit implements SessionOwner {
   constructor(
     readonly settings: Settings,
     readonly req: VisitedRequest,
-    readonly held: Presented | undefined,
+    presented: readonly Presented[],
     readonly cookieOptions: CookieOptions,
     readonly hasResponse: boolean,
   ) {
     this.comparison = new Comparison(settings.serializer)
+    this.#presented = presented
+    this.held = presented[0]
   }
 
   // Beginning: the session is loaded, or a new one is made, and put on the request.
 
-  begin(): MaybePromise<void> {
-    const { held, req, settings } = this
+  begin(candidate = 0): MaybePromise<void> {
+    const { req, settings } = this
+    const held = this.#presented[candidate]
     if (!held) {
-      debug('no session ID, a new session')
+      if (candidate === 0) debug('no session ID, a new session')
       return this.#beginNew('new')
     }
     // Who handles a failed load, or makes a new ID, can see which one was asked for.
@@ -120,7 +126,8 @@ export class Visit implements SessionOwner {
     const renewTo = settings.renewsOnRead ? Date.now() + (this.cookieOptions.maxAge ?? settings.ttl) : undefined
     const loading = this.#bounded('load', held.key, () => admit(settings, held, renewTo))
     return afterwards(loading, (admitted) => {
-      if (admitted === null) return this.#beginNew('new')
+      if (admitted === null) return this.begin(candidate + 1)
+      this.held = held
       if (admitted === 'replaced') return this.#beginNew('shut out')
       this.found(held.key, admitted.known)
       this.state = 'stored'
@@ -128,6 +135,7 @@ export class Visit implements SessionOwner {
       this.#changes = [...admitted.changes]
       this.#pending = 'stored'
       this.#offerSession()
+      if (this.hasResponse) settings.underWay.enter(held.key, this)
     })
   }
 
@@ -494,7 +502,7 @@ export class Visit implements SessionOwner {
     const { held } = this
     const known = this.#known
     if (!held || !known || !this.isRenewalDue) return false
-    const present = known.notes.token
+    const present = known.notes?.token
     const token = newToken()
     this.#changes.push((notes) => {
       const isPresent = (known.life?.renewed ?? notes).token === present
@@ -576,7 +584,14 @@ export class Visit implements SessionOwner {
     const { features, idProperty, resave, rolling, saveUninitialized } = this.settings
     if (this.#pending === 'new') return saveUninitialized && this.state === 'new'
     if (features.some((feature) => feature.isDue) || this.req[idProperty] !== this.#key) return true
-    return resave || rolling || this.hasNotesDue || this.isRenewalDue || this.token !== undefined || this.held?.oldSecret === true
+    return (
+      resave ||
+      rolling ||
+      this.hasNotesDue ||
+      this.isRenewalDue ||
+      this.token !== undefined ||
+      this.held?.oldSecret === true
+    )
   }
 
   situation(session: LiveSession | null | undefined, text: string | undefined): Situation {
@@ -623,7 +638,11 @@ export class Visit implements SessionOwner {
     const maxAge = known.record && this.settings.serializer === JSON ? maxAgeIn(known.record.text) : undefined
     if (maxAge === undefined) return this.touch(this.look().touch())
     const key = this.#key as string
-    return this.#touched(key, () => this.settings.access().touchUnseen(key, known, maxAge), () => Date.now() + (maxAge ?? this.settings.ttl))
+    return this.#touched(
+      key,
+      () => this.settings.access().touchUnseen(key, known, maxAge),
+      () => Date.now() + (maxAge ?? this.settings.ttl),
+    )
   }
 
   /** Moves the end of a session in the store, after `session.touch()`. */

@@ -17,7 +17,11 @@ export function mergeInto(session: object, base: object, theirs: object, seriali
     const changed = changedKeys(base as Data, theirs as Data, serializer)
     if (changed.some((key) => !noted || noted.hasLookedAt(key))) return false
     const written = new Set([...(noted?.writes ?? []), ...changedKeys(base as Data, session as Data, serializer)])
-    takeOver(session as Data, theirs as Data, changed.filter((key) => !written.has(key)))
+    takeOver(
+      session as Data,
+      theirs as Data,
+      changed.filter((key) => !written.has(key)),
+    )
     mergeSettings((base as Data).cookie, (session as Data).cookie, (theirs as Data).cookie)
     return true
   })
@@ -29,7 +33,11 @@ export function apply(session: object, before: object, after: object, base: obje
     const noted = notedOf(session)
     const own = new Set([...(noted?.writes ?? []), ...changedKeys(base as Data, session as Data, serializer)])
     const changed = changedKeys(before as Data, after as Data, serializer)
-    takeOver(session as Data, after as Data, changed.filter((key) => !own.has(key)))
+    takeOver(
+      session as Data,
+      after as Data,
+      changed.filter((key) => !own.has(key)),
+    )
     mergeSettings((before as Data).cookie, (session as Data).cookie, (after as Data).cookie)
   })
 }

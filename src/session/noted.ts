@@ -103,7 +103,8 @@ function accessorOf(key: string): PropertyDescriptor {
     set(this: object, value: unknown) {
       const noted = slot.get(this)
       // An object that only inherits from a session gets keys of its own.
-      if (!noted) return void Object.defineProperty(this, key, { value, configurable: true, enumerable: true, writable: true })
+      if (!noted)
+        return void Object.defineProperty(this, key, { value, configurable: true, enumerable: true, writable: true })
       if (!paused) noted.writes.add(key)
       noted.values[key] = value
     },

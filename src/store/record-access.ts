@@ -97,7 +97,9 @@ export class RecordAccess implements StoreAccess {
     return afterwards(known?.record ? known : this.#readable(key), (found) => {
       if (!found?.record) return afterwards(this.destroy(key), () => known?.notes)
       return afterwards(this.#store.remove(key, found.record.version), (isRemoved) =>
-        isRemoved ? found.notes : afterwards(this.#store.read(key), (now) => (now ? this.destroyKnown(key, null) : found.notes)),
+        isRemoved
+          ? found.notes
+          : afterwards(this.#store.read(key), (now) => (now ? this.destroyKnown(key, null) : found.notes)),
       )
     })
   }

@@ -1,10 +1,10 @@
-import type session = require('../index')
-import { plainRecord } from '../session/changes'
+import type { SessionData } from '../session/augmented'
+import { plainRecord, type Serializer } from '../session/text'
 import { SessionError, shortened } from '../base/errors'
 import { afterwards, answer, type Callback, type MaybePromise } from '../base/maybe-promise'
 import { Store } from './store'
 
-type SessionData = session.SessionData
+export type { Serializer }
 
 /** Identifies the content of a record: differs whenever the content does. Only the store knows what is in it. */
 export type Version = string | number
@@ -34,12 +34,6 @@ export type WriteCondition = 'always' | 'absent' | 'present' | { readonly versio
 export interface RecordPage {
   records: Array<SessionRecord & { id: string }>
   cursor: string | null
-}
-
-/** Turns a session, as a plain object with its cookie, into the text of a record and back. */
-export interface Serializer {
-  stringify(session: object): string
-  parse(text: string): unknown
 }
 
 /** How long, in ms, a session lives whose cookie has no expiry: one day. */

@@ -6,9 +6,7 @@ import type { RecordStore, SessionRecord } from '../../store/record-store'
 import type { KeyedStore } from '../sealing/sealed-store'
 import { timeoutOf, type Timeouts } from '../timeouts/timeouts'
 
-export type IndexedStore = RecordStore &
-  Required<Pick<RecordStore, 'link' | 'unlink' | 'linked'>> &
-  Partial<KeyedStore>
+export type IndexedStore = RecordStore & Required<Pick<RecordStore, 'link' | 'unlink' | 'linked'>> & Partial<KeyedStore>
 
 /** A user's session, under the key that the store has it by: with `hashIds`, its ID is not known. */
 export interface Live {

@@ -60,7 +60,7 @@ export class Users implements Feature {
       if (!this.#store.linksExpire) return undefined
       return { saved: () => this.index.link(user as string, key, expires), failed: () => undefined }
     }
-    this.#note(notes, user, saving.req as Request)
+    this.#note(notes, user, saving.req as Request | undefined)
     const after: AfterSaving = {
       saved: () => this.#settle(saving, user),
       failed: (error) => (user === undefined ? undefined : this.#leave(user, key, error)),
@@ -71,7 +71,7 @@ export class Users implements Feature {
     )
   }
 
-  #note(notes: SessionNotes, user: string | undefined, req: Request): void {
+  #note(notes: SessionNotes, user: string | undefined, req: Request | undefined): void {
     delete notes.user
     delete notes.login
     delete notes.about
@@ -79,7 +79,7 @@ export class Users implements Feature {
     notes.user = user
     notes.login = Date.now()
     notes.created ??= notes.login
-    const about = this.#options.describe?.(req)
+    const about = req && this.#options.describe?.(req)
     if (isPromise(about)) {
       throw new OptionError('describe option must return what is to be recorded, not a promise of it')
     }
@@ -99,7 +99,7 @@ export class Users implements Feature {
   #settle({ key, stored, isChanged }: Saving, user: string | undefined): MaybePromise<void> {
     const left = stored?.user === undefined ? undefined : this.index.unlink(stored.user, key)
     return afterwards(left, () => {
-      if (user !== undefined && isChanged && this.#max !== Infinity) return this.#bound(user, key)
+      return user !== undefined && isChanged && this.#max !== Infinity ? this.#bound(user, key) : undefined
     })
   }
 
@@ -165,8 +165,13 @@ export class Users implements Feature {
  * @throws OptionError when the value does not identify one
  */
 export function userText(user: unknown, where: string): string {
-  if ((typeof user === 'string' && user !== '') || (typeof user === 'number' && !Number.isNaN(user))) return String(user)
-  const what = isPromise(user) ? 'a promise' : typeof user === 'object' && user !== null ? 'an object' : JSON.stringify(user)
+  if ((typeof user === 'string' && user !== '') || (typeof user === 'number' && !Number.isNaN(user)))
+    return String(user)
+  const what = isPromise(user)
+    ? 'a promise'
+    : typeof user === 'object' && user !== null
+      ? 'an object'
+      : JSON.stringify(user)
   throw new OptionError(`${where} a string, a number, or undefined for nobody; it is ${what ?? String(user)}`)
 }
 
