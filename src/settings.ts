@@ -15,6 +15,7 @@ import { NOBODY, RequestsUnderWay } from './request/requests-under-way'
 import { Signer } from './request/signer'
 import type { Visit, VisitedRequest } from './request/visit'
 import type { CookieOptions } from './session/cookie-options'
+import { unnoted } from './session/noted'
 import type { Session } from './session/session'
 import type { Serializer } from './session/text'
 import { DEFAULT_TTL, isRecordStore, type RecordStore } from './store/record-store'
@@ -77,7 +78,7 @@ export function makeSettings(given: Given, deprecate: (message: string) => void)
     underWay: users || options.clearCookie || options.rolling ? new RequestsUnderWay() : NOBODY,
     serializer: records?.serializer ?? JSON,
     ttl,
-    expiresOf: (session: Session) => records?.expiresOf(session) ?? Infinity,
+    expiresOf: (session: Session) => (records ? unnoted(() => records.expiresOf(session)) : Infinity),
     renewsOnRead:
       records !== undefined && !records.inProcess && !options.resave && !options.rolling && options.touchAfter === 0,
     ...properties(options.property),

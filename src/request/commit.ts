@@ -7,6 +7,7 @@ import type { EndOfResponse } from '../response/response-end'
 import { writeSessionCookie } from '../response/set-cookie'
 import { shieldSocket } from '../response/held-response'
 import type { Cookie } from '../session/cookie'
+import { cookieOf } from '../session/noted'
 import { savesItself, type LiveSession } from '../session/session'
 import { serializeData } from '../session/text'
 import { isSecure } from './connection'
@@ -214,7 +215,7 @@ export class Commit implements EndOfResponse {
     const id = joinHeld(key, this.#visit.tokenOf(key))
     if (settings.noStore) res.setHeader('Cache-Control', 'no-store')
     if (settings.transport) return settings.transport.write(req as unknown as Request, res, id)
-    if (session.cookie.secure && !isSecure(req, settings.proxy)) {
+    if (cookieOf(session).secure && !isSecure(req, settings.proxy)) {
       debug('no cookie: it is for secure connections only, and this is none')
       settings.hints?.insecure(req.headers['x-forwarded-proto'] === 'https')
       return
@@ -223,7 +224,7 @@ export class Commit implements EndOfResponse {
     if (!held) settings.hints?.cookieGiven()
     const isSame = held?.key === key && this.#visit.token === undefined
     const encoded = (isSame ? held.encoded : undefined) ?? (this.#signer as Signer).sign(id)
-    writeSessionCookie(res, settings.name, encoded, settingsToSend(session.cookie))
+    writeSessionCookie(res, settings.name, encoded, settingsToSend(cookieOf(session)))
   }
 
   /** Compares with the session as it is after the store had it: some stores add something of their own to it. */

@@ -1,4 +1,5 @@
 import { isSameSettings, settingsOf, type CookieSettings } from '../session/cookie'
+import { cookieOf } from '../session/noted'
 import type { Session } from '../session/session'
 import { isSameData, serializeData, wholeText, type DataText, type Serializer } from '../session/text'
 
@@ -11,7 +12,7 @@ class Snapshot {
   constructor(session: Session, data: DataText) {
     this.#key = session.id
     this.#data = data
-    this.#settings = settingsOf(session.cookie)
+    this.#settings = settingsOf(cookieOf(session))
   }
 
   /** Whether it is of this session, and not of another one that took its place. */
@@ -25,7 +26,7 @@ class Snapshot {
   }
 
   hasSettings(session: Session): boolean {
-    return this.isOf(session) && isSameSettings(this.#settings, session.cookie)
+    return this.isOf(session) && isSameSettings(this.#settings, cookieOf(session))
   }
 }
 

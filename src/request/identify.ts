@@ -71,10 +71,11 @@ function findSigned(header: string, name: string, signer: Signer): Presented[] {
     while (isBlank(header.charCodeAt(equals))) equals++
     if (header.charCodeAt(equals) !== EQUALS) continue
 
-    tried++
     const semicolon = header.indexOf(';', equals)
     const sent = header.slice(equals + 1, semicolon === -1 ? undefined : semicolon).trim()
-    const verified = sent === '' ? undefined : signer.verifySent(sent)
+    if (!signer.looksSigned(sent)) continue
+    tried++
+    const verified = signer.verifySent(sent)
     if (verified) found.push(verified)
   }
   return found

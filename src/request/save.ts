@@ -4,6 +4,7 @@ import { afterwards, type MaybePromise } from '../base/maybe-promise'
 import { Turns } from '../base/turns'
 import type { AfterSaving, Saving } from '../features/feature'
 import { mergeInto, apply } from '../session/merge'
+import { cookieOf } from '../session/noted'
 import { notesOf, setNotes, type SessionNotes } from '../session/notes'
 import type { LiveSession } from '../session/session'
 import { serializeData } from '../session/text'
@@ -60,7 +61,7 @@ function tryToWrite(
   const notes = visit.notesFor(session, known)
   const { features } = visit.settings
   const written = (): MaybePromise<Stored | null> => {
-    if (Object.keys(notes).length > 0 || notesOf(session.cookie)) setNotes(session.cookie, notes)
+    if (Object.keys(notes).length > 0 || notesOf(cookieOf(session))) setNotes(cookieOf(session), notes)
     return afterwards(write(), (now) => (now ? { known: now, text } : null))
   }
   if (!features.some((feature) => feature.saving)) return written()

@@ -51,6 +51,11 @@ export class Signer {
     return encodeURIComponent('s:' + signed.slice(this.#covered.length))
   }
 
+  /** Whether a cookie's value as it was sent may have been signed: others cost no HMAC. */
+  looksSigned(sent: string): boolean {
+    return sent.length > SIGNATURE_LENGTH && (sent.startsWith('s') || sent.startsWith('"'))
+  }
+
   /** The ID in a cookie's value as it was sent, or `undefined` when none of the secrets signed it. */
   verifySent(sent: string): Presented | undefined {
     const known = this.#recent.get(sent) ?? this.#older.get(sent)

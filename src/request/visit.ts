@@ -9,6 +9,7 @@ import { Turns } from '../base/turns'
 import type { NoteChange } from '../features/feature'
 import { Cookie, restoreCookie } from '../session/cookie'
 import type { CookieOptions } from '../session/cookie-options'
+import { cookieOf } from '../session/noted'
 import type { SessionNotes } from '../session/notes'
 import {
   missing,
@@ -319,7 +320,7 @@ export class Visit implements SessionOwner {
   }
 
   notesFor(session: Session, known: Known | null | undefined): SessionNotes {
-    return notesWith(known, session.cookie, this.#changes)
+    return notesWith(known, cookieOf(session), this.#changes)
   }
 
   get notes(): SessionNotes | undefined {
@@ -414,9 +415,18 @@ export class Visit implements SessionOwner {
   }
 
   destroy(session: Session): MaybePromise<void> {
-    const destroyed = this.#destroyInTurn(session)
+    const failed = (error: unknown): never => {
+      // The client's session is still there, and the end of the response may have to destroy it.
+      this.state = 'stored'
+      throw error
+    }
     this.leave()
-    return destroyed
+    try {
+      const destroyed = this.#destroyInTurn(session)
+      return isPromise(destroyed) ? destroyed.then(undefined, failed) : destroyed
+    } catch (error) {
+      return failed(error)
+    }
   }
 
   /** The session of this request is destroyed: by the request, or by what it has called. */
@@ -622,7 +632,7 @@ export class Visit implements SessionOwner {
       everSaved: comparison.isEverStored || hasFailed,
       oldSecret: held?.oldSecret === true,
       renewed: this.token !== undefined,
-      expires: !unset && session.cookie.expires != null,
+      expires: !unset && cookieOf(session).expires != null,
     }
   }
 
@@ -686,7 +696,7 @@ export class Visit implements SessionOwner {
   /** The cookie of the destroyed session, if the client has presented one. */
   get removedCookie(): Cookie | undefined {
     if (this.state !== 'destroyed' || !this.held) return undefined
-    return this.#last?.cookie ?? this.newCookie()
+    return (this.#last && cookieOf(this.#last)) ?? this.newCookie()
   }
 
   // All of them.

@@ -77,6 +77,11 @@ export function unnoted<T>(work: () => T): T {
   }
 }
 
+/** A session's cookie, for the library itself. */
+export function cookieOf<C>(session: { readonly cookie: C }): C {
+  return unnoted(() => session.cookie)
+}
+
 /** The session that an object is, or inherits from. */
 function notedBehind(object: object | null): Noted | undefined {
   for (let at = object; at; at = Object.getPrototypeOf(at) as object | null) {

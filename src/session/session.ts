@@ -4,7 +4,7 @@ import { answer, type Callback, type MaybePromise } from '../base/maybe-promise'
 import { callStore } from '../base/store-call'
 import type { SessionData } from './augmented'
 import type { Cookie } from './cookie'
-import { noteFor, notingPrototype, startNoting, unnoted } from './noted'
+import { cookieOf, noteFor, notingPrototype, startNoting, unnoted } from './noted'
 
 /** What a session needs of its request; a store makes do with less than a real one. */
 export interface SessionRequest {
@@ -187,7 +187,8 @@ defineMethod('touch', function touch() {
 })
 
 defineMethod('resetMaxAge', function resetMaxAge() {
-  this.cookie.maxAge = this.cookie.originalMaxAge as number
+  const cookie = cookieOf(this)
+  cookie.maxAge = cookie.originalMaxAge as number
   return this
 })
 

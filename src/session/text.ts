@@ -1,6 +1,6 @@
 import { SessionError } from '../base/errors'
 import { plainCookie, stringifyCookie, stringifyWithout } from './cookie'
-import { unnoted } from './noted'
+import { cookieOf, unnoted } from './noted'
 
 /** Turns a session, as a plain object with its cookie, into the text of a record and back. */
 export interface Serializer {
@@ -104,7 +104,7 @@ export function serializeRecord(session: SessionLike, dataText: string, serializ
     return unnoted(() => serializer.stringify(plainRecord(session)))
   }
   try {
-    const cookie = stringifyCookie(session.cookie)
+    const cookie = stringifyCookie(cookieOf(session as { readonly cookie: unknown }))
     return dataText === '{}' ? `{"cookie":${cookie}}` : `{"cookie":${cookie},${dataText.slice(1)}`
   } catch (error) {
     throw unserializable(session, error)

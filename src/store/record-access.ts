@@ -1,6 +1,7 @@
 import type { SessionError } from '../base/errors'
 import { afterwards, isPromise, type MaybePromise } from '../base/maybe-promise'
 import type { SessionData } from '../session/augmented'
+import { cookieOf, unnoted } from '../session/noted'
 import { notesOf, NOTES, storedNotes, type SessionNotes } from '../session/notes'
 import type { Session } from '../session/session'
 import { cookieIn, dataOf, serializeRecord, wholeText } from '../session/text'
@@ -59,7 +60,7 @@ export class RecordAccess implements StoreAccess {
 
   #write(session: Session, dataText: string, condition: WriteCondition): MaybePromise<Known | null> {
     const text = serializeRecord(session, dataText, this.#store.serializer)
-    const expires = this.#store.expiresOf(session)
+    const expires = this.#expiresOf(session)
     return afterwards(this.#store.write(session.id, text, expires, condition), (version) =>
       version === null
         ? null
@@ -67,13 +68,17 @@ export class RecordAccess implements StoreAccess {
             // As good as renewed: the end of the response need not do it again.
             record: { text, expires, version, renewed: true },
             text: wholeText(dataText),
-            notes: notesOf(session.cookie),
+            notes: notesOf(cookieOf(session)),
           },
     )
   }
 
   touch(session: Session, known: Known | null | undefined): MaybePromise<boolean> {
-    return this.#touch(session.id, this.#store.expiresOf(session), known?.record)
+    return this.#touch(session.id, this.#expiresOf(session), known?.record)
+  }
+
+  #expiresOf(session: Session): number {
+    return unnoted(() => this.#store.expiresOf(session))
   }
 
   touchUnseen(key: string, known: Known, maxAge: number | null): MaybePromise<boolean> {

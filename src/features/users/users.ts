@@ -1,6 +1,7 @@
 import type { Request } from 'express'
 import { destroyed, OptionError, SessionError } from '../../base/errors'
 import { afterwards, isPromise, type MaybePromise } from '../../base/maybe-promise'
+import { unnoted } from '../../session/noted'
 import type { SessionNotes } from '../../session/notes'
 import type { LiveSession } from '../../session/session'
 import type { AfterSaving, Feature, Saving } from '../feature'
@@ -55,7 +56,7 @@ export class Users implements Feature {
     const { key, notes, session, stored } = saving
     const user = this.userOf(session)
     if (user === undefined && stored?.user === undefined) return undefined
-    const expires = this.#store.expiresOf(session)
+    const expires = unnoted(() => this.#store.expiresOf(session))
     if (user === stored?.user) {
       if (!this.#store.linksExpire) return undefined
       return { saved: () => this.index.link(user as string, key, expires), failed: () => undefined }
