@@ -4,6 +4,7 @@ import { OptionError, warnOnce } from './base/errors'
 import { SessionEvents } from './features/events/events'
 import type { Feature } from './features/feature'
 import { hintsBy, type Hints } from './features/hints/hints'
+import { renewal } from './features/renewal/renewal'
 import { SealedStore } from './features/sealing/sealed-store'
 import { timeouts } from './features/timeouts/timeouts'
 import { indexedStore, UserIndex } from './features/users/user-index'
@@ -73,7 +74,7 @@ export function makeSettings(given: Given, deprecate: (message: string) => void)
     access: storeAccess(store, { ...options, ttl }),
     events,
     hints,
-    features: [timeouts(options), users].filter((feature) => feature !== undefined),
+    features: [timeouts(options), renewal(options), users].filter((feature) => feature !== undefined),
     users,
     underWay: users || options.clearCookie || options.rolling ? new RequestsUnderWay() : NOBODY,
     serializer: records?.serializer ?? JSON,

@@ -78,6 +78,6 @@ export function within<T>(value: MaybePromise<T>, method: string, timeout: numbe
 function timedOut(what: string, timeout: number): SessionError {
   return new SessionError(
     'ERR_SESSION_STORE_TIMEOUT',
-    `the session store did not ${what} within ${timeout} ms (option timeout)`,
+    `the session store did not answer ${what} within ${timeout} ms (option timeout)`,
   )
 }

@@ -407,7 +407,7 @@ export class Visit implements SessionOwner {
   #reload(session: Session): MaybePromise<void> {
     debug('reloading %s', shortened(session.id))
     return afterwards(find(this.settings, session.id), (known) => {
-      if (!known) throw missing()
+      if (!known || !this.mayWrite(session.id, known.notes)) throw missing()
       this.found(session.id, known)
       this.isOutOfOrder = false
       this.req[this.settings.property] = this.#restore(session.id, known)
