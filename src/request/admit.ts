@@ -3,6 +3,7 @@ import { shortened, type SessionError } from '../base/errors'
 import { afterwards, isPromise, type MaybePromise } from '../base/maybe-promise'
 import type { NoteChange } from '../features/feature'
 import type { Settings } from '../settings'
+import { tolerance } from '../store/record-access'
 import type { Known } from '../store/store-access'
 import type { Presented } from './signer'
 import { isFirstShown, worthOf, type Worth } from './tokens'
@@ -91,14 +92,15 @@ export function destroy(settings: Settings, key: string, known?: Known | null): 
 /** A session that is about to end is renewed before the request continues: it might end while the request is running. */
 function touchedIfEnding(settings: Settings, key: string, known: Known): MaybePromise<Known> {
   const { record } = known
-  if (!record || record.renewed) return known
+  if (!record) return known
   const now = Date.now()
   const left = record.expires - now
-  if (left > LONG_REQUEST) return known
+  if (left > LONG_REQUEST && !record.renewed) return known
   const access = settings.access()
   const { originalMaxAge } = access.dataOf(key, known).cookie
   const lifetime = typeof originalMaxAge === 'number' ? originalMaxAge : settings.ttl
-  if (left > lifetime / 10) return known
+  // One that was renewed by reading got the usual lifetime; its own may be another, as with "remember me".
+  if (record.renewed ? Math.abs(left - lifetime) < tolerance(lifetime) : left > lifetime / 10) return known
   const touched: Known = { ...known, record: { ...record, expires: now + lifetime, renewed: true } }
   try {
     const touching = access.touchUnseen(key, known, lifetime)

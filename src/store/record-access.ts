@@ -10,7 +10,7 @@ import { checkedData } from './store'
 import type { AccessSettings, Known, StoreAccess } from './store-access'
 
 /** How far, in ms, an end that was moved while reading may be from the one wanted: a request's own duration, mostly. */
-function tolerance(lifetime: number): number {
+export function tolerance(lifetime: number): number {
   return Math.min(60_000, lifetime / 10)
 }
 
