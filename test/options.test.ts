@@ -569,7 +569,7 @@ describe('the small things', () => {
     // A store that is down is told, though every visitor gets an answer.
     expect(warned.mock.calls).toEqual([
       [
-        expect.stringMatching(/^a session could not be loaded \(SessionError: the session store did not answer get/),
+        expect.stringMatching(/^a session could not be loaded \(SessionError: the session store did not answer load/),
         { type: 'SessionWarning', code: 'SESSION_LOAD_SKIPPED' },
       ],
     ])
