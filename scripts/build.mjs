@@ -43,6 +43,11 @@ async function bundle() {
       later.add(fileName)
       return { id: `./${fileName}`, external: true }
     },
+    // A module looks from its folder in `src`; its code lies at the top of `dist`.
+    transform(code, id) {
+      const folder = path.relative(src, path.dirname(id)).replaceAll(path.sep, '/')
+      return { code: code.replaceAll('join(__dirname,', `join(__dirname, '${folder}',`), map: null }
+    },
     buildEnd() {
       const add = (id) => {
         for (const imported of this.getModuleInfo(id)?.importedIds ?? []) {
