@@ -4,7 +4,6 @@ import type * as envelope from './features/sealing/envelope'
 import * as errors from './base/errors'
 import type * as events from './features/events/events'
 import type * as messages from './features/flash/flash'
-import { createSessions } from './middleware'
 import type * as options from './options/options'
 import * as records from './store/record-store'
 import type * as sealed from './features/sealing/sealed-store'
@@ -47,6 +46,8 @@ function session(
  */
 function session(options?: session.SessionOptions): session.Sessions
 function session(...given: unknown[]): session.Sessions {
+  // Whoever needs the classes alone does not wait for the rest.
+  const { createSessions } = require('./middleware') as typeof import('./middleware')
   return createSessions(given, deprecate)
 }
 

@@ -160,19 +160,6 @@ test('nor after a logout that came before the renewal', async () => {
   expect(await go('/', jar)).toEqual({})
 })
 
-/** A browser that is logged in, and a page that ends the user's other sessions. */
-async function loggedInWithOthers(store: session.Store) {
-  const { go, sessions } = appOf(store, USER, {
-    others: async (req, res) => {
-      await sessions.users.endOthers(req)
-      res.send('done')
-    },
-  })
-  const jar: Jar = {}
-  await go('/login', jar)
-  return { go, jar, old: { ...jar } }
-}
-
 test('"log out everywhere" finds a session whose renewal was done and not acknowledged', async () => {
   const store = new session.MemoryStore()
   const { go, sessions } = appOf(store, USER)
