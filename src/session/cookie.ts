@@ -41,6 +41,8 @@ export interface Cookie extends CookieOptions {
   maxAge?: number | undefined
   /** When the cookie ends; `null` or `false` for the end of the browser session. Setting it sets `originalMaxAge`. */
   expires?: Date | null | undefined
+  /** The option `'auto'` has become `'none'` or `'lax'`, by the connection of the request that made the session. */
+  sameSite?: boolean | 'lax' | 'strict' | 'none' | undefined
   /** What is stored and sent. */
   readonly data: CookieData
   /** The text of a Set-Cookie header with this cookie's settings. */

@@ -82,7 +82,7 @@ export abstract class RecordStore extends Store {
   abstract scan(cursor: string | null, limit: number): MaybePromise<RecordPage>
 
   /** Deletes at most `limit` expired records and answers how many. Left out where the server does it by itself. */
-  prune?(limit: number): MaybePromise<number>
+  prune?(limit: number): MaybePromise<number | void>
   /** Deletes every record of this store. Without it `clear` removes them one by one. */
   removeAll?(): MaybePromise<void>
   /** The number of live records. Without it `length` scans. */
