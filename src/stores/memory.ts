@@ -1,6 +1,7 @@
 import { a, aSerializer, isPositive, optionsOf, type Check } from '../base/checks'
 import {
   DEFAULT_TTL,
+  endOf,
   RecordStore,
   type RecordPage,
   type Serializer,
@@ -250,8 +251,7 @@ export function ttlOf(store: RecordStore): number {
 
 const methods: Partial<MemoryStore> & ThisType<MemoryStore> = {
   expiresOf(data) {
-    const { cookie } = data as Partial<typeof data>
-    return cookie?.expires ? RecordStore.prototype.expiresOf.call(this, data) : Date.now() + memoryOf(this).ttl
+    return endOf(data) ?? Date.now() + memoryOf(this).ttl
   },
 
   read(id) {
