@@ -80,7 +80,8 @@ Store.prototype.load = function load(id, callback) {
 Store.prototype.createSession = function createSession(req: SessionRequest, data: SessionData) {
   const { expires, originalMaxAge } = data.cookie
   const cookie = new Cookie(data.cookie)
-  if (typeof expires === 'string') cookie.expires = new Date(expires)
+  // As text, or as other writers have it: in ms since the epoch.
+  if (typeof expires === 'string' || typeof expires === 'number') cookie.expires = new Date(expires)
   cookie.originalMaxAge = originalMaxAge
   data.cookie = cookie
   const created = new Session(req, data)
