@@ -11,12 +11,7 @@ const CALLBACK_GRACE = 1000
  * the first one counts. What the store throws is thrown; every other error rejects, also one after `timeout` ms (default:
  * none).
  */
-export function callStore<T = void>(
-  store: object,
-  method: Method,
-  args: readonly unknown[],
-  timeout?: number,
-): MaybePromise<T> {
+export function callStore<T = void>(store: object, method: Method, args: readonly unknown[]): MaybePromise<T> {
   const call = (store as unknown as Record<Method, (...args: unknown[]) => unknown>)[method]
   let settle: ((error: unknown, value?: T) => void) | undefined
   let early: { error: unknown; value: T | undefined } | undefined
@@ -38,13 +33,10 @@ export function callStore<T = void>(
   }
 
   return new Promise<T>((resolve, reject) => {
-    let timer: NodeJS.Timeout | undefined
     settle = (error, value) => {
-      clearTimeout(timer)
       if (error) reject(error)
       else resolve(value as T)
     }
-    if (timeout) timer = setTimeout(() => reject(timedOut(method, timeout)), timeout)
     if (!isPromise(returned)) return
     const ignoresCallback = call.length <= args.length
     returned.then(

@@ -3,7 +3,7 @@ import { destroyed, SessionError, shortened } from '../base/errors'
 import { afterwards, type MaybePromise } from '../base/maybe-promise'
 import { Turns } from '../base/turns'
 import type { AfterSaving, Saving } from '../features/feature'
-import { mergeInto, apply } from '../session/merge'
+import { followUpdate, mergeInto } from '../session/merge'
 import { cookieOf } from '../session/noted'
 import { notesOf, setNotes, type SessionNotes } from '../session/notes'
 import type { LiveSession } from '../session/session'
@@ -191,10 +191,12 @@ async function updateInTurn(
     const text = serializeData(newest, serializer)
     const stored = await tryToWrite(visit, newest, text, theirs)
     if (stored) {
-      const before = access().freshDataOf(theirs)
-      // What others had stored meanwhile comes first, then what the function did.
-      if (!mergeInto(session, access().freshDataOf(base), before, serializer)) visit.isOutOfOrder = true
-      apply(session, before, access().freshDataOf(stored.known), access().freshDataOf(base), serializer)
+      const states = {
+        base: access().freshDataOf(base),
+        before: access().freshDataOf(theirs),
+        after: access().freshDataOf(stored.known),
+      }
+      if (!followUpdate(session, states, serializer)) visit.isOutOfOrder = true
       return stored
     }
     await pauseAfter(tries)

@@ -9,7 +9,7 @@ import { Turns } from '../base/turns'
 import type { NoteChange } from '../features/feature'
 import { Cookie, restoreCookie } from '../session/cookie'
 import type { CookieOptions } from '../session/cookie-options'
-import { cookieOf } from '../session/noted'
+import { cookieOf, notedOf } from '../session/noted'
 import type { SessionNotes } from '../session/notes'
 import {
   missing,
@@ -381,6 +381,7 @@ export class Visit implements SessionOwner {
   #isStored(session: LiveSession, { known, text }: Stored): void {
     this.found(session.id, known)
     this.comparison.stored(session, text)
+    notedOf(session)?.writes.clear()
     this.#changes = []
     this.isConfirmed = true
     if (this.req[this.settings.property] === session) this.state = 'stored'

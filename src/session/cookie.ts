@@ -217,7 +217,7 @@ export function restoreCookie(stored: object, expires: Date | null | undefined):
   if ('httpOnly' in data) cookie.httpOnly = data.httpOnly
   if (data.domain !== undefined) cookie.domain = data.domain
   if (data.secure !== undefined) cookie.secure = data.secure
-  if (data.sameSite !== undefined) cookie.sameSite = data.sameSite
+  if (data.sameSite !== undefined) cookie.sameSite = data.sameSite as Fields['sameSite']
   if (data.partitioned !== undefined) cookie.partitioned = data.partitioned
   if (data.priority !== undefined) cookie.priority = data.priority
   if (expires !== undefined) cookie._expires = expires

@@ -1,6 +1,5 @@
 import { isSameSettings, settingsOf, type Cookie } from './cookie'
 import { notedOf, unnoted } from './noted'
-import { notesOf, setNotes, storedNotes } from './notes'
 import type { Serializer } from './text'
 
 type Data = Record<string, unknown> & { cookie: Cookie }
@@ -13,37 +12,51 @@ type Data = Record<string, unknown> & { cookie: Cookie }
  */
 export function mergeInto(session: object, base: object, theirs: object, serializer: Serializer): boolean {
   return unnoted(() => {
-    const noted = notedOf(session)
-    const changed = changedKeys(base as Data, theirs as Data, serializer)
-    if (changed.some((key) => !noted || noted.hasLookedAt(key))) return false
-    const written = new Set([...(noted?.writes ?? []), ...changedKeys(base as Data, session as Data, serializer)])
-    takeOver(
-      session as Data,
-      theirs as Data,
-      changed.filter((key) => !written.has(key)),
-    )
-    mergeSettings((base as Data).cookie, (session as Data).cookie, (theirs as Data).cookie)
+    const [was, mine, now] = [base as Data, session as Data, theirs as Data]
+    const changed = changedKeys(was, now, serializer)
+    if (hasLookedAt(session, changed)) return false
+    const own = ownKeys(mine, was, serializer)
+    takeOver(mine, now, changed, own)
+    mergeSettings(was.cookie, mine.cookie, now.cookie)
     return true
   })
 }
 
-/** Has a session have these keys as another state has them: what the application has done elsewhere, for this session. */
-export function apply(session: object, before: object, after: object, base: object, serializer: Serializer): void {
-  unnoted(() => {
-    const noted = notedOf(session)
-    const own = new Set([...(noted?.writes ?? []), ...changedKeys(base as Data, session as Data, serializer)])
-    const changed = changedKeys(before as Data, after as Data, serializer)
-    takeOver(
-      session as Data,
-      after as Data,
-      changed.filter((key) => !own.has(key)),
-    )
-    mergeSettings((before as Data).cookie, (session as Data).cookie, (after as Data).cookie)
+/**
+ * Has a session follow an update that its request has made of the newest state: others had changed `base` to `before` by then,
+ * and the update made `after` of that. What the session was given by its request stays. False when the request had looked at
+ * something that the others changed: then it keeps what it has of theirs, if it has changed anything itself.
+ */
+export function followUpdate(
+  session: object,
+  states: { readonly base: object; readonly before: object; readonly after: object },
+  serializer: Serializer,
+): boolean {
+  return unnoted(() => {
+    const [mine, was, before, after] = [session, states.base, states.before, states.after] as [Data, Data, Data, Data]
+    const own = ownKeys(mine, was, serializer)
+    const changed = changedKeys(was, before, serializer)
+    const isInOrder = !hasLookedAt(session, changed)
+    if (isInOrder || own.size === 0) takeOver(mine, before, changed, own)
+    takeOver(mine, after, changedKeys(before, after, serializer), own)
+    mergeSettings(was.cookie, mine.cookie, after.cookie)
+    return isInOrder
   })
 }
 
-function takeOver(session: Data, theirs: Data, keys: string[]): void {
+function hasLookedAt(session: object, keys: string[]): boolean {
+  const noted = notedOf(session)
+  return keys.some((key) => !noted || noted.hasLookedAt(key))
+}
+
+/** The keys that a request has written: also those to which it gave the value that was there. */
+function ownKeys(session: Data, base: Data, serializer: Serializer): Set<string> {
+  return new Set([...(notedOf(session)?.writes ?? []), ...changedKeys(base, session, serializer)])
+}
+
+function takeOver(session: Data, theirs: Data, keys: string[], own: Set<string>): void {
   for (const key of keys) {
+    if (own.has(key)) continue
     // A method of the session is no data, whatever somebody stored under its name.
     if (key in session && !Object.hasOwn(session, key)) continue
     if (Object.hasOwn(theirs, key)) session[key] = theirs[key]
@@ -74,9 +87,4 @@ function mergeSettings(was: Cookie, cookie: Cookie, theirs: Cookie): void {
   const { originalMaxAge, ...settings } = settingsOf(theirs)
   Object.assign(cookie, settings)
   cookie.maxAge = originalMaxAge as number
-}
-
-/** The notes that are stored are newer than this request's, but for the ones that it has changed itself. */
-export function takeNotes(cookie: Cookie, theirs: object): void {
-  setNotes(cookie, { ...notesOf(cookie), ...storedNotes(theirs) })
 }

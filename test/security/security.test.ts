@@ -2,7 +2,6 @@ import express from 'express'
 import request from 'supertest'
 import { describe, expect, test, vi, afterEach } from 'vitest'
 import session from '../../src'
-import { gate } from '../support/app'
 
 const secret = 'a secret that is long enough for these tests'
 const MINUTE = 60_000
@@ -184,11 +183,7 @@ describe('what is stored', () => {
       set() {},
       destroy() {},
     })
-    for (const option of [
-      { hashIds: true },
-      { encryption: 'k'.repeat(43) + '=' },
-      { user: () => 1 },
-    ]) {
+    for (const option of [{ hashIds: true }, { encryption: 'k'.repeat(43) + '=' }, { user: () => 1 }]) {
       expect(() => session({ secret, store, ...option })).toThrow(/option needs a record store/)
     }
   })
