@@ -182,7 +182,7 @@ export class Commit implements EndOfResponse {
     if (session === UNSEEN) return
     if (!session || visit.state === 'destroyed') return this.#sendRemoval()
     const decision = decide(visit.situation(session as LiveSession, undefined), visit.settings)
-    if (!decision.setCookie || !this.#mayTell) return
+    if (!decision.setCookie || !this.#mayTell || !visit.holdsPresentToken(session as LiveSession)) return
     debug('cookie: %s', decision.reason)
     this.#hasTold = true
     this.#sendId(session as LiveSession)

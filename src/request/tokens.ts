@@ -74,7 +74,9 @@ export function isRenewalDue(worth: Worth, notes: SessionNotes, timeout: number,
   if (timeout === 0) return false
   const age = now - Math.min(notes.renewed ?? notes.created ?? now, now)
   if (worth === 'former') return notes.shown === undefined && age >= Math.max(ANOTHER_TOKEN, grace)
-  return age >= timeout
+  // As long as the former one is good, so that no request under way holds one of before that.
+  const isFormerGood = notes.former !== undefined && now - (notes.shown ?? now) <= grace
+  return age >= timeout && !isFormerGood
 }
 
 /** Notes a new token. After a periodic renewal the one that the client presented stays good for a while. */

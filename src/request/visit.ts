@@ -396,6 +396,12 @@ export class Visit implements SessionOwner {
     return this.token ?? (this.held?.key === key ? this.held.token : undefined)
   }
 
+  /** Whether what the client holds, or is about to, is the latest: a former token would replace that in the browser. */
+  holdsPresentToken(session: Session): boolean {
+    const noted = this.knownOf(session)?.notes?.token
+    return noted === undefined || hashOf(this.tokenOf(session.id)) === noted
+  }
+
   /** Whether this request may still write a session that is stored with these notes. */
   mayWrite(key: string, notes: SessionNotes | undefined): boolean {
     return this.held?.byApplication === true || mayWrite(this.tokenOf(key), notes)

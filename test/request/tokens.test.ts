@@ -81,8 +81,10 @@ describe('a renewal is due', () => {
   const HOUR = 3_600_000
   test.each<[string, Parameters<typeof isRenewalDue>[0], SessionNotes, number, number, boolean]>([
     ['never without a timeout', 'present', periodic, 0, 100 * HOUR, false],
-    ['not before it', 'present', periodic, HOUR, HOUR - 1, false],
-    ['at it', 'present', periodic, HOUR, HOUR, true],
+    ['not before it', 'present', gained, HOUR, HOUR - 1, false],
+    ['at it', 'present', { ...periodic, shown: NOW }, HOUR, HOUR, true],
+    ['not while the former one is good', 'present', { ...periodic, shown: NOW }, 1, GRACE, false],
+    ['nor before the new one was shown', 'present', periodic, HOUR, HOUR, false],
     ['counted from the creation, where there was none', 'present', { created: NOW }, HOUR, HOUR, true],
     ['not for times in the future', 'present', { renewed: NOW + HOUR }, HOUR, 0, false],
     ['not while the answer with the new one may be on its way', 'former', periodic, HOUR, 59_999, false],
