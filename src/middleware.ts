@@ -1,7 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Request, RequestHandler } from 'express'
 import createDebug = require('debug')
-import onHeaders = require('on-headers')
 import uid = require('uid-safe')
 import type session = require('./index')
 import { find } from './request/admission'
@@ -93,7 +92,6 @@ export function createSessions(given: Given, deprecate: (message: string) => voi
 
     const visit = startVisit(settings, req, signer, cookieOptions)
     const commit = new Commit(visit, res, next, signer)
-    if (typeof res.writeHead === 'function') onHeaders(res, () => commit.writeCookie())
     holdEnd(res, commit)
     begin(visit, next)
   }

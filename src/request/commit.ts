@@ -8,7 +8,8 @@ import { decide, type Decision } from './decide'
 import { warnOnce, type SessionError } from '../base/errors'
 import { isPromise, type MaybePromise } from '../base/maybe-promise'
 import { isSecure } from './connection'
-import { shieldSocket, type EndOfResponse } from '../response/response-end'
+import { shieldSocket } from '../response/held-response'
+import type { EndOfResponse } from '../response/response-end'
 import { savesItself, type LiveSession } from '../session/session'
 import { UNSEEN, type Visit } from './visit'
 
@@ -27,9 +28,11 @@ export class Commit implements EndOfResponse {
   readonly #signer: Signer | undefined
 
   #decision: Decision | undefined
+  #headGone = false
   #cookieDue = false
   #touched = false
   #over = false
+  #text: string | undefined
   #failed = false
 
   constructor(visit: Visit, res: ServerResponse, next: (error?: unknown) => void, signer: Signer | undefined) {
@@ -41,8 +44,9 @@ export class Commit implements EndOfResponse {
 
   // The cookie.
 
-  /** The listener of on-headers: sets the cookie when it is due. */
-  writeCookie(): void {
+  /** Sets the cookie when it is due. */
+  head(streamed: boolean): void {
+    this.#headGone = streamed
     const visit = this.#visit
     if (!visit.hasBegun || this.#failed) return
     let session = visit.peek()
@@ -106,10 +110,9 @@ export class Commit implements EndOfResponse {
   // The session.
 
   commit(): MaybePromise<void> {
-    if (!this.#visit.hasBegun || this.#over) return
-    this.#over = true
+    if (!this.#visit.hasBegun || this.#over || this.#failed) return
     const { underWay } = this.#visit
-    const { headersSent } = this.#res
+    const headersSent = this.#headGone
     if (!underWay) return this.#commitNow(headersSent)
     // Tried before waiting: if the session cannot be serialised, a different answer is still possible.
     const session = this.#visit.peek()
@@ -121,15 +124,13 @@ export class Commit implements EndOfResponse {
     })
   }
 
-  commitSoFar(): MaybePromise<void> {
-    if (this.#visit.hasBegun && !this.#over) return this.#commitNow(true)
-  }
-
   #commitNow(headersGone: boolean): MaybePromise<void> {
     const visit = this.#visit
     let session = visit.peek()
     if (session === UNSEEN) {
       if (!visit.unseenMatters) {
+        if (this.#text === '') return
+        this.#text = ''
         this.#watchForLateChanges()
         return this.#renew(() => visit.renewUnseen())
       }
@@ -139,6 +140,8 @@ export class Commit implements EndOfResponse {
     if (!session && session !== null && session !== undefined) return
     const live = session as LiveSession
     const text = session ? serializeData(live, visit.settings.serializer) : ''
+    if (this.#text === text) return
+    this.#text = text
     if (!session || !visit.mayHaveNewId) return this.#conclude(live, text, headersGone)
     // A save follows the session to its new ID by itself.
     if (this.#decide(live, text).action === 'save') return this.#conclude(live, text, headersGone)
@@ -261,11 +264,6 @@ export class Commit implements EndOfResponse {
   }
 
   // Failures.
-
-  get holdsHeaders(): boolean {
-    const visit = this.#visit
-    return visit.settings.onSaveError === 'error' || visit.mayBeRefused || visit.mayHaveNewId || visit.isRenewing
-  }
 
   onFailure(error: unknown): 'respond' | 'error' | 'disconnect' {
     const { code } = error as SessionError
