@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events'
 import { describe, expect, test, vi } from 'vitest'
 import session, { MemoryStore, type RecordStore, type SessionData, type WriteCondition } from '../src'
-import { serializeData } from '../src/session/changes'
+import { serializeData } from '../src/session/text'
 import { restoreCookie } from '../src/session/cookie'
 import { SessionEvents } from '../src/features/events/events'
 import { storeAccess, type AccessSettings, type Stored } from '../src/store/store-access'

@@ -1,10 +1,11 @@
-import type session = require('../index')
-import { plainRecord } from '../session/changes'
+import { setImmediate } from 'node:timers'
+import type { SessionData } from '../session/augmented'
+import { plainRecord, type Serializer } from '../session/text'
 import { SessionError, shortened } from '../base/errors'
-import { afterwards, answer, type Callback, type MaybePromise } from '../base/maybe-promise'
+import { afterwards, answer, isPromise, type Callback, type MaybePromise } from '../base/maybe-promise'
 import { Store } from './store'
 
-type SessionData = session.SessionData
+export type { Serializer }
 
 /** Identifies the content of a record: differs whenever the content does. Only the store knows what is in it. */
 export type Version = string | number
@@ -34,12 +35,6 @@ export type WriteCondition = 'always' | 'absent' | 'present' | { readonly versio
 export interface RecordPage {
   records: Array<SessionRecord & { id: string }>
   cursor: string | null
-}
-
-/** Turns a session, as a plain object with its cookie, into the text of a record and back. */
-export interface Serializer {
-  stringify(session: object): string
-  parse(text: string): unknown
 }
 
 /** How long, in ms, a session lives whose cookie has no expiry: one day. */
@@ -74,27 +69,32 @@ export abstract class RecordStore extends Store {
   /** Writes text and end (ms since the epoch) if the condition holds. Answers the new version, or `null` if it does not. */
   abstract write(id: string, text: string, expires: number, condition: WriteCondition): MaybePromise<Version | null>
   /**
-   * Moves the end of a live record (ms since the epoch), never its text or version. Given `from`, only if the record ends
-   * then still, so that a renewal undoes no shorter life that was written meanwhile; a store may ignore that where it
-   * cannot tell. False when there is no such live record.
+   * Moves the end of a live record (ms since the epoch), never its text or version. Given `from`, an end that was read, only
+   * if the record ends then still, as far as the store can tell: so a renewal that comes late undoes no other one and no
+   * shorter life that was given meanwhile. False when there is no such live record.
    */
   abstract renew(id: string, expires: number, from?: number): MaybePromise<boolean>
   /** Deletes; given a version, only if it is still that one. False when there was no such live record. */
   abstract remove(id: string, version?: Version): MaybePromise<boolean>
   /**
    * A page of about `limit` live records; the cursor `null` begins. A record that lives through the whole scan appears at
-   * least once.
+   * least once. What a scan needs is best kept in the cursor, as nobody says so when a scan is left early.
    */
   abstract scan(cursor: string | null, limit: number): MaybePromise<RecordPage>
 
   /** Deletes at most `limit` expired records and answers how many. Left out where the server does it by itself. */
-  prune?(limit: number): MaybePromise<number>
+  prune?(limit: number): MaybePromise<number | void>
   /** Deletes every record of this store. Without it `clear` removes them one by one. */
   removeAll?(): MaybePromise<void>
   /** The number of live records. Without it `length` scans. */
   count?(): MaybePromise<number>
-  /** Releases what the store itself opened: timers, connections, files. */
+  /** Does what still waits to be done, then releases what the store itself opened: timers, connections, files. */
   close?(): MaybePromise<void>
+  /**
+   * Looks whether the store can do its work, for a start-up or a health check. Each finding is a sentence for the operator
+   * that says what is wrong and what to do; there are none when all is well. Rejects when the backend cannot be reached.
+   */
+  check?(): Promise<string[]>
 
   /** Notes that session `id` is the user's, at least until `expires` (ms since the epoch). Noting it twice is fine. */
   link?(user: string, id: string, expires: number): MaybePromise<void>
@@ -103,11 +103,9 @@ export abstract class RecordStore extends Store {
   /** The IDs noted for a user; some of them may be gone by now. */
   linked?(user: string): MaybePromise<string[]>
 
-  /** When a session ends, in ms since the epoch: at its cookie's expiry, else `ttl` from now. */
-  expiresOf(data: { cookie: { expires?: unknown } }): number {
-    const expires = (data as { cookie?: { expires?: unknown } }).cookie?.expires
-    const at = expires instanceof Date ? expires.getTime() : typeof expires === 'string' ? Date.parse(expires) : NaN
-    return Number.isNaN(at) ? Date.now() + this.ttl : at
+  /** When a session ends, in ms since the epoch: at its cookie's expiry, if that is a time, else `ttl` from now. */
+  expiresOf(data: { cookie?: { expires?: unknown } }): number {
+    return endOf(data) ?? Date.now() + this.ttl
   }
 
   /**
@@ -115,19 +113,21 @@ export abstract class RecordStore extends Store {
    * @throws SessionError (`ERR_SESSION_INVALID_RECORD`) when the text cannot be parsed
    */
   parse(id: string, record: SessionRecord): SessionData {
-    let data: SessionData | null
+    let data: { cookie?: { expires?: unknown } } | null
     try {
-      data = this.serializer.parse(record.text) as SessionData | null
+      data = this.serializer.parse(record.text) as typeof data
     } catch (error) {
+      // What is thrown may quote the text, which is nobody's business who reads errors.
+      const what = error instanceof Error ? error.name : typeof error
       throw new SessionError(
         'ERR_SESSION_INVALID_RECORD',
-        `the record of session ${shortened(id)} cannot be parsed: ${String(error)}`,
-        {
-          cause: error,
-        },
+        `the record of session ${shortened(id)} cannot be parsed: the serializer has thrown a ${what}`,
       )
     }
-    if (data?.cookie?.expires) data.cookie.expires = new Date(record.expires).toISOString() as unknown as Date
+    const cookie = data?.cookie
+    if (cookie?.expires) {
+      cookie.expires = typeof cookie.expires === 'number' ? record.expires : new Date(record.expires).toISOString()
+    }
     return data as SessionData
   }
 
@@ -182,19 +182,41 @@ export abstract class RecordStore extends Store {
    */
   async *records(): AsyncGenerator<SessionRecord & { id: string }, void, undefined> {
     let cursor: string | null = null
+    let before: RecordPage | undefined
     for (;;) {
-      const page: RecordPage = await this.scan(cursor, SCAN_PAGE)
+      const answered: MaybePromise<RecordPage> = this.scan(cursor, SCAN_PAGE)
+      const page: RecordPage = await answered
       yield* page.records
       if (page.cursor === null) return
-      if (typeof page.cursor !== 'string' || page.cursor === cursor) {
+      if (typeof page.cursor !== 'string' || (before && isSamePage(page, before))) {
         throw new TypeError(
           `scan, given the cursor ${cursor}, answered the cursor ${String(page.cursor)}: it has to be a string that leads ` +
             'on, or null at the end',
         )
       }
+      // A store that answers at once would else keep the event loop to itself from the first page to the last.
+      if (!isPromise(answered)) await new Promise((resolve) => setImmediate(resolve))
       cursor = page.cursor
+      before = page
     }
   }
+}
+
+/** Whether a scan goes in circles. A cursor alone may stay the same, as the name of a scan that the server keeps. */
+function isSamePage(page: RecordPage, before: RecordPage): boolean {
+  if (page.cursor !== before.cursor || page.records.length !== before.records.length) return false
+  return page.records.every(({ id }, n) => id === before.records[n]?.id)
+}
+
+/**
+ * When a session's cookie ends, in ms since the epoch: a Date, what a Date can be made of, or `undefined` for everything else, of
+ * which other writers know many kinds (`false`, 0, '', a text that is no time).
+ */
+export function endOf(data: { cookie?: { expires?: unknown } }): number | undefined {
+  const expires = data.cookie?.expires
+  if (!expires || !['number', 'string', 'object'].includes(typeof expires)) return undefined
+  const end = new Date(expires as Date).getTime()
+  return Number.isNaN(end) ? undefined : end
 }
 
 /** Not a private method, as `MemoryStore` is a function that does not run the constructor of this class. */

@@ -1,6 +1,7 @@
 import { a, aSerializer, isPositive, optionsOf, type Check } from '../base/checks'
 import {
   DEFAULT_TTL,
+  endOf,
   RecordStore,
   type RecordPage,
   type Serializer,
@@ -10,8 +11,9 @@ import {
 } from '../store/record-store'
 import { hiddenSlot } from '../base/hidden-slot'
 import { Store } from '../store/store'
-import { ExpiryQueue, type Ending } from './expiry-queue'
-import { ShardedMap } from './sharded-map'
+import { ExpiringMap, type Ending } from './expiring-map'
+import { leave, Recency, Used } from './recency'
+import { UserLinks } from './user-links'
 
 export interface MemoryStoreOptions {
   /** Lifetime, in ms, of a session whose cookie has no expiry; renewed by every request. Default: one day. */
@@ -41,10 +43,11 @@ export interface MemoryStore extends RecordStore {
   sessions: { [id: string]: string }
   read(id: string): SessionRecord | null
   write(id: string, text: string, expires: number, condition: WriteCondition): string | null
-  renew(id: string, expires: number): boolean
+  renew(id: string, expires: number, from?: number): boolean
   remove(id: string, version?: Version): boolean
   scan(cursor: string | null, limit: number): RecordPage
-  prune(limit: number): number
+  /** `void`, as classes of other packages that extend this one answer nothing. */
+  prune(limit: number): number | void
   removeAll(): void
   count(): number
   link(user: string, id: string, expires?: number): void
@@ -58,177 +61,152 @@ export interface MemoryStoreConstructor {
   readonly prototype: MemoryStore
 }
 
-/** `expires` and `queuedFor` are ms since START: V8 stores such small numbers without allocating an object for each. */
+/** `expires` is in ms since START: V8 stores such small numbers without allocating an object for each. */
 class Entry implements Ending {
-  queuedFor = 0
-  place = -1
-
   constructor(
-    readonly id: string,
     public text: string,
     public expires: number,
   ) {}
 }
 
-const START = Date.now()
-const PRUNE_BATCH = 500
-const MIN_PRUNE_DELAY = 1000
-/** In ms. A session stored later may end sooner than all that are there. */
-const MAX_PRUNE_DELAY = 60_000
-const MAX_OPEN_SCANS = 16
-
-/** Entries in the order of their last use. One iterator is kept: a new one would walk over the gaps of all deletions. */
-class Recency {
-  readonly #entries = new Set<Entry>()
-  #oldest = this.#entries.values()
-
-  use(entry: Entry): void {
-    this.#entries.delete(entry)
-    this.#entries.add(entry)
-  }
-
-  delete(entry: Entry): void {
-    this.#entries.delete(entry)
-  }
-
-  /** Takes out the entry that was used longest ago. */
-  take(): Entry | undefined {
-    let next = this.#oldest.next()
-    if (next.done) {
-      this.#oldest = this.#entries.values()
-      next = this.#oldest.next()
-    }
-    if (next.value) this.#entries.delete(next.value)
-    return next.value
+/** An entry of a store with a `max`, which also keeps the order of use. */
+class BoundedEntry extends Used implements Ending {
+  constructor(
+    readonly id: string,
+    public text: string,
+    public expires: number,
+  ) {
+    super()
   }
 }
 
+const START = Date.now()
+/** How many sessions a step of the timer deletes, and about how many it looks at for that. */
+const PRUNE_BATCH = 500
+const PRUNE_LOOKS = 5000
+/** The pauses of the timer, in ms: at least a second, and so long that looking at all sessions takes little of the time. */
+const MIN_PAUSE = 1000
+const PAUSE_PER_SESSION = 0.01
+/** A session stored later may end sooner than all that are there. */
+const MAX_PAUSE = 60_000
+
 /** The state of one store, kept off the store itself, so that subclasses can use any name. */
 class Memory {
-  readonly entries = new ShardedMap<Entry>()
-  readonly queue = new ExpiryQueue<Entry>()
-  /** The IDs of each user's sessions, and the user of each session that has one. */
-  readonly users = new Map<string, Set<string>>()
-  readonly userOf = new Map<string, string>()
-  /** Placeholders in the queue for sessions that are linked and not stored yet, until their links end. */
-  readonly awaited = new Map<string, Entry>()
-  /** Scans under way; the oldest is given up when there are too many. */
-  readonly scans = new Map<string, Iterator<Entry>>()
-  scanCount = 0
-  timer: NodeJS.Timeout | undefined
-  /** The order of use, only kept when the store has a `max`. */
-  readonly anonymous = new Recency()
-  readonly signedIn = new Recency()
+  readonly entries = new ExpiringMap<Entry | BoundedEntry>()
+  readonly links = new UserLinks()
+  readonly #anonymous = new Recency<BoundedEntry>()
+  readonly #signedIn = new Recency<BoundedEntry>()
+  #timer: NodeJS.Timeout | undefined
 
   constructor(
     readonly max: number,
     readonly ttl: number,
   ) {}
 
-  get bounded(): boolean {
-    return this.max !== Infinity
-  }
-
   /** The live entry with this ID; an expired one is dropped. */
-  find(id: string): Entry | undefined {
+  find(id: string): Entry | BoundedEntry | undefined {
     const entry = this.entries.get(id)
     if (!entry) return undefined
     if (entry.expires <= Date.now() - START) {
-      this.drop(entry)
+      this.drop(id, entry)
       return undefined
     }
-    if (this.bounded) this.recencyOf(entry).use(entry)
+    if (entry instanceof BoundedEntry) this.#use(entry)
     return entry
   }
 
-  add(entry: Entry): void {
-    this.stopAwaiting(entry.id)
-    while (this.entries.size >= this.max) this.makeRoom()
-    this.entries.set(entry.id, entry)
-    this.enqueue(entry)
-    if (this.bounded) this.recencyOf(entry).use(entry)
-  }
-
-  awaitSession(id: string, until: number): void {
-    const awaited = this.awaited.get(id)
-    this.stopAwaiting(id)
-    const entry = new Entry(id, '', Math.max(until, awaited?.expires ?? until))
-    this.awaited.set(id, entry)
-    this.enqueue(entry)
-  }
-
-  stopAwaiting(id: string): void {
-    const awaited = this.awaited.get(id)
-    if (!awaited) return
-    this.awaited.delete(id)
-    this.queue.remove(awaited)
-  }
-
-  enqueue(entry: Entry): void {
-    this.queue.add(entry)
-    if (!this.timer) this.schedulePrune()
-  }
-
-  drop(entry: Entry): void {
-    this.entries.delete(entry.id)
-    this.awaited.delete(entry.id)
-    this.queue.remove(entry)
-    if (this.bounded) this.recencyOf(entry).delete(entry)
-    this.forgetUser(entry.id)
-  }
-
-  recencyOf(entry: Entry): Recency {
-    return this.userOf.has(entry.id) ? this.signedIn : this.anonymous
-  }
-
-  makeRoom(): void {
-    const entry = this.queue.ended(Date.now() - START) ?? this.anonymous.take() ?? this.signedIn.take()
-    if (entry) this.drop(entry)
-  }
-
-  /** Notes whose session it is, or with `undefined` that it is nobody's. */
-  setUser(id: string, user: string | undefined): void {
-    if (this.userOf.get(id) === user) return
-    const entry = this.bounded ? this.find(id) : undefined
-    if (entry) this.recencyOf(entry).delete(entry)
-    this.forgetUser(id)
-    if (user !== undefined) {
-      this.userOf.set(id, user)
-      const ids = this.users.get(user)
-      if (ids) ids.add(id)
-      else this.users.set(user, new Set([id]))
+  add(id: string, text: string, expires: number): void {
+    this.links.stopAwaiting(id)
+    if (this.max === Infinity) {
+      this.entries.add(id, new Entry(text, expires))
+    } else {
+      while (this.entries.size >= this.max) this.#makeRoom()
+      const entry = new BoundedEntry(id, text, expires)
+      this.entries.add(id, entry)
+      this.#use(entry)
     }
-    if (entry) this.recencyOf(entry).use(entry)
+    this.startTimer()
   }
 
-  forgetUser(id: string): void {
-    const user = this.userOf.get(id)
-    if (user === undefined) return
-    this.userOf.delete(id)
-    const ids = this.users.get(user)
-    ids?.delete(id)
-    if (ids?.size === 0) this.users.delete(user)
+  drop(id: string, entry: Entry | BoundedEntry): void {
+    this.entries.delete(id)
+    this.links.forget(id)
+    if (entry instanceof BoundedEntry) leave(entry)
   }
 
-  prune(limit: number): number {
-    const now = Date.now() - START
+  #use(entry: BoundedEntry): void {
+    ;(this.links.has(entry.id) ? this.#signedIn : this.#anonymous).use(entry)
+  }
+
+  #makeRoom(): void {
+    if (this.#pruneEntries(1) > 0) return
+    const entry = this.#anonymous.oldest ?? this.#signedIn.oldest
+    if (entry) this.drop(entry.id, entry)
+  }
+
+  link(user: string, id: string, expires: number): void {
+    const entry = this.find(id)
+    this.links.add(user, id)
+    if (!entry) this.links.await(id, expires)
+    else if (entry instanceof BoundedEntry) this.#use(entry)
+    this.startTimer()
+  }
+
+  unlink(user: string, id: string): void {
+    if (!this.links.delete(user, id)) return
+    // It is used, as by every call that names it.
+    this.find(id)
+  }
+
+  prune(limit: number, looks?: number): number {
+    const pruned = this.#pruneEntries(limit, looks)
+    return pruned + this.links.prune(Date.now() - START, limit - pruned)
+  }
+
+  #pruneEntries(limit: number, looks?: number): number {
     let pruned = 0
-    for (let entry; pruned < limit && (entry = this.queue.ended(now)); pruned++) this.drop(entry)
+    for (const [id, entry] of this.entries.ended(Date.now() - START, looks)) {
+      this.drop(id, entry)
+      if (++pruned >= limit) break
+    }
     return pruned
   }
 
+  /** Has what ends leave by itself, as long as anything is there. */
+  startTimer(): void {
+    if (!this.#timer) this.#setTimer()
+  }
+
+  stopTimer(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+  }
+
   /** The timer holds the store only weakly, and the process not at all. */
-  schedulePrune(full = false): void {
-    const { next } = this.queue
-    this.timer = undefined
-    if (next === undefined) return
-    const delay = full ? 0 : Math.min(Math.max(next + START - Date.now(), MIN_PRUNE_DELAY), MAX_PRUNE_DELAY)
+  #setTimer(pause = this.#pause, began?: number): void {
     const weak = new WeakRef(this)
-    this.timer = setTimeout(() => {
+    this.#timer = setTimeout(() => {
       const memory = weak.deref()
-      if (memory) memory.schedulePrune(memory.prune(PRUNE_BATCH) === PRUNE_BATCH)
-    }, delay)
-    this.timer.unref()
+      if (memory) memory.#pruneStep(began)
+    }, pause)
+    this.#timer.unref()
+  }
+
+  /** A round of pruning goes on by steps until nothing is left that had ended when it began. */
+  #pruneStep(began = Date.now() - START): void {
+    this.#timer = undefined
+    this.prune(PRUNE_BATCH, PRUNE_LOOKS)
+    if (this.#firstEnd <= began) this.#setTimer(0, began)
+    else if (this.entries.size > 0 || this.links.firstEnd < Infinity) this.#setTimer()
+  }
+
+  get #pause(): number {
+    const untilFirstEnd = this.#firstEnd + START - Date.now()
+    return Math.max(Math.min(untilFirstEnd, MAX_PAUSE), MIN_PAUSE, this.entries.size * PAUSE_PER_SESSION)
+  }
+
+  get #firstEnd(): number {
+    return Math.min(this.entries.firstEnd, this.links.firstEnd)
   }
 }
 
@@ -274,8 +252,7 @@ export function ttlOf(store: RecordStore): number {
 
 const methods: Partial<MemoryStore> & ThisType<MemoryStore> = {
   expiresOf(data) {
-    const { cookie } = data as Partial<typeof data>
-    return cookie?.expires ? RecordStore.prototype.expiresOf.call(this, data) : Date.now() + memoryOf(this).ttl
+    return endOf(data) ?? Date.now() + memoryOf(this).ttl
   },
 
   read(id) {
@@ -288,23 +265,21 @@ const methods: Partial<MemoryStore> & ThisType<MemoryStore> = {
     const entry = memory.find(id)
     if (entry ? condition === 'absent' : condition !== 'always' && condition !== 'absent') return null
     if (entry && typeof condition === 'object' && condition.version !== entry.text) return null
-    if (entry && expires <= Date.now()) memory.drop(entry)
+    if (entry && expires <= Date.now()) memory.drop(id, entry)
     else if (entry) {
       entry.text = inOnePiece(text)
-      entry.expires = expires - START
-      memory.queue.hasten(entry)
+      memory.entries.renew(id, entry, expires - START)
     } else if (expires > Date.now()) {
-      memory.add(new Entry(id, inOnePiece(text), expires - START))
+      memory.add(id, inOnePiece(text), expires - START)
     }
     return text
   },
 
-  renew(id, expires) {
+  renew(id, expires, from) {
     const memory = memoryOf(this)
     const entry = memory.find(id)
-    if (!entry) return false
-    entry.expires = expires - START
-    memory.queue.hasten(entry)
+    if (!entry || (from !== undefined && entry.expires + START !== from)) return false
+    memory.entries.renew(id, entry, expires - START)
     return true
   },
 
@@ -312,28 +287,19 @@ const methods: Partial<MemoryStore> & ThisType<MemoryStore> = {
     const memory = memoryOf(this)
     const entry = memory.find(id)
     if (!entry || (version !== undefined && version !== entry.text)) return false
-    memory.drop(entry)
+    memory.drop(id, entry)
     return true
   },
 
+  /** The cursor is a place in the map, so that a scan that is left early leaves nothing behind. */
   scan(cursor, limit) {
-    const memory = memoryOf(this)
-    const { scans, entries } = memory
-    const key = cursor ?? String(++memory.scanCount)
-    const scan = scans.get(key) ?? entries.values()
-    const page: RecordPage = { records: [], cursor: key }
+    const { entries, next } = memoryOf(this).entries.page(Number(cursor), limit)
     const now = Date.now() - START
-    while (page.records.length < limit) {
-      const { value, done } = scan.next() as IteratorResult<Entry, undefined>
-      if (done) {
-        scans.delete(key)
-        return { records: page.records, cursor: null }
-      }
-      if (value.expires > now) page.records.push({ id: value.id, ...recordOf(value) })
+    const live = entries.filter(([, entry]) => entry.expires > now)
+    return {
+      records: live.map(([id, entry]) => ({ id, ...recordOf(entry) })),
+      cursor: next === undefined ? null : String(next),
     }
-    scans.set(key, scan)
-    if (scans.size > MAX_OPEN_SCANS) scans.delete(scans.keys().next().value as string)
-    return page
   },
 
   prune(limit) {
@@ -342,7 +308,7 @@ const methods: Partial<MemoryStore> & ThisType<MemoryStore> = {
 
   removeAll() {
     const memory = memoryOf(this)
-    clearTimeout(memory.timer)
+    memory.stopTimer()
     memories.set(this, new Memory(memory.max, memory.ttl))
   },
 
@@ -353,21 +319,15 @@ const methods: Partial<MemoryStore> & ThisType<MemoryStore> = {
   },
 
   link(user, id, expires = Date.now() + DEFAULT_TTL) {
-    const memory = memoryOf(this)
-    const entry = memory.find(id)
-    memory.setUser(id, user)
-    if (!entry) memory.awaitSession(id, expires - START)
+    memoryOf(this).link(user, id, expires - START)
   },
 
   unlink(user, id) {
-    const memory = memoryOf(this)
-    if (memory.userOf.get(id) !== user) return
-    memory.stopAwaiting(id)
-    memory.setUser(id, undefined)
+    memoryOf(this).unlink(user, id)
   },
 
   linked(user) {
-    return [...(memoryOf(this).users.get(user) ?? [])]
+    return memoryOf(this).links.sessionsOf(user)
   },
 }
 
@@ -385,7 +345,7 @@ function inOnePiece(text: string): string {
 }
 
 /** The version is the text itself: comparing it with itself costs nothing, and an equal text means that nothing was lost. */
-function recordOf(entry: Entry): SessionRecord {
+function recordOf(entry: Entry | BoundedEntry): SessionRecord {
   return { text: entry.text, expires: entry.expires + START, version: entry.text }
 }
 

@@ -208,6 +208,7 @@ describe('max', () => {
     await fill(store, 'a')
     store.link('ada', 'a')
     store.link('grace', 'a')
+    store.unlink('ada', 'a')
     await fill(store, 'bcdef')
     expect(idsIn(store)).toEqual(['a', 'e', 'f'])
     expect([store.linked('ada'), store.linked('grace')]).toEqual([[], ['a']])
@@ -260,7 +261,8 @@ describe("a user's sessions", () => {
 /** What a store with a bound has to do, told as simply as can be: sessions stand in the order of their last use. */
 class Model {
   readonly sessions = new Map<string, { text: string; expires: number }>()
-  readonly userOf = new Map<string, string>()
+  /** Pairs: `<user> <id>`. */
+  readonly links = new Set<string>()
   readonly linkedUntil = new Map<string, number>()
 
   constructor(readonly max: number) {}
@@ -276,7 +278,11 @@ class Model {
 
   end(id: string): void {
     this.sessions.delete(id)
-    this.userOf.delete(id)
+    for (const link of this.linksOf(id)) this.links.delete(link)
+  }
+
+  linksOf(id: string): string[] {
+    return [...this.links].filter((link) => link.endsWith(` ${id}`))
   }
 
   write(id: string, text: string, expires: number, condition: 'always' | 'absent' | 'present'): boolean {
@@ -293,7 +299,8 @@ class Model {
 
   makeRoom(): void {
     const live = (): string[] => [...this.sessions].flatMap(([id, { expires }]) => (expires > Date.now() ? [id] : []))
-    while (live().length >= this.max) this.end(live().find((id) => !this.userOf.has(id)) ?? (live()[0] as string))
+    while (live().length >= this.max)
+      this.end(live().find((id) => this.linksOf(id).length === 0) ?? (live()[0] as string))
   }
 
   renew(id: string, expires: number): boolean {
@@ -310,25 +317,23 @@ class Model {
 
   link(user: string, id: string, expires: number): void {
     const found = this.use(id)
-    const isWaiting = !found && this.userOf.has(id)
-    this.userOf.set(id, user)
+    const isWaiting = !found && this.linksOf(id).length > 0
+    this.links.add(`${user} ${id}`)
     this.linkedUntil.set(id, Math.max(expires, isWaiting ? (this.linkedUntil.get(id) as number) : 0))
   }
 
   unlink(user: string, id: string): void {
-    if (this.userOf.get(id) !== user) return
-    this.use(id)
-    this.userOf.delete(id)
+    if (this.links.delete(`${user} ${id}`)) this.use(id)
   }
 
   linked(user: string): string[] {
-    return [...this.userOf].flatMap(([id, of]) => (of === user ? [id] : []))
+    return [...this.links].flatMap((link) => (link.startsWith(`${user} `) ? [link.slice(user.length + 1)] : []))
   }
 
   prune(): void {
     for (const [id, { expires }] of this.sessions) if (expires <= Date.now()) this.end(id)
-    for (const id of this.userOf.keys()) {
-      if (!this.sessions.has(id) && (this.linkedUntil.get(id) as number) <= Date.now()) this.userOf.delete(id)
+    for (const id of new Set([...this.links].map((link) => link.slice(link.indexOf(' ') + 1)))) {
+      if (!this.sessions.has(id) && (this.linkedUntil.get(id) as number) <= Date.now()) this.end(id)
     }
   }
 }

@@ -1,5 +1,5 @@
 import { createHash, createHmac } from 'node:crypto'
-import { storedNotes } from '../../session/cookie'
+import { storedNotes } from '../../session/notes'
 import { OptionError } from '../../base/errors'
 import { Envelope, envelopeIn, secretKey, type Encryption } from './envelope'
 import { afterwards, type Callback, type MaybePromise } from '../../base/maybe-promise'
@@ -96,13 +96,13 @@ export class SealedStore extends RecordStore implements KeyedStore {
     return typeof condition === 'object' ? write() : afterwards(this.#moveFromPlain(id, key), write)
   }
 
-  renew(id: string, expires: number): MaybePromise<boolean> {
+  renew(id: string, expires: number, from?: number): MaybePromise<boolean> {
     const key = this.keyOf(id)
     return afterwards(
-      this.#inner.renew(key, expires),
+      this.#inner.renew(key, expires, from),
       (renewed) =>
         renewed ||
-        afterwards(this.#moveFromPlain(id, key), (record) => record !== null && this.#inner.renew(key, expires)),
+        afterwards(this.#moveFromPlain(id, key), (record) => record !== null && this.#inner.renew(key, expires, from)),
     )
   }
 
