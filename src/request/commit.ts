@@ -33,6 +33,7 @@ export class Commit implements EndOfResponse {
   #hasTold = false
   #headersGone = false
   #isTouched = false
+  #told: string | undefined
   #failed = false
 
   constructor(visit: Visit, res: ServerResponse, next: (error?: unknown) => void, signer: Signer | undefined) {
@@ -45,6 +46,18 @@ export class Commit implements EndOfResponse {
   // Committing the session.
 
   commit(): MaybePromise<void> {
+    try {
+      return this.#commit()
+    } catch (error) {
+      // A stream is committed at its beginning and at its end, and what cannot be stored is told once.
+      const message = String(error)
+      if (message === this.#told) return
+      this.#told = message
+      throw error
+    }
+  }
+
+  #commit(): MaybePromise<void> {
     const visit = this.#visit
     if (visit.state === 'unknown' || visit.state === 'none' || this.#failed) return
     const { underWay } = visit
@@ -134,7 +147,10 @@ export class Commit implements EndOfResponse {
       // Nothing is lost of what `resave` stores unchanged, and of a session that the application has ended by its cookie.
       const isHarmless = visit.comparison.cameAs(session, text) || visit.settings.expiresOf(session) <= Date.now()
       const isGone = isSessionError(error, 'ERR_SESSION_DESTROYED')
-      if (!isGone && !(isSessionError(error, 'ERR_SESSION_EXPIRED') && isHarmless)) throw error
+      if (!isGone && !(isSessionError(error, 'ERR_SESSION_EXPIRED') && isHarmless)) {
+        visit.comparison.failed(session, text)
+        throw error
+      }
       debug('not saved: the session is gone')
       return false
     }
