@@ -4,7 +4,7 @@ import { callStore, within } from '../src/base/store-call'
 
 type Callback = (error?: unknown, value?: unknown) => void
 
-const call = (get: (...args: never[]) => unknown): unknown => callStore({ get } as unknown as Store, 'get', ['id'])
+const call = (get: (...args: never[]) => unknown): unknown => callStore({ get }, 'get', ['id'])
 
 beforeEach(() => void vi.useFakeTimers())
 afterEach(() => vi.useRealTimers())

@@ -922,7 +922,7 @@ test('Connect-style: a chain of middlewares on a plain server', async () => {
   const sessions = session({ ...OPTIONS, store: classicStore(session) })
   type Step = (req: IncomingMessage, res: ServerResponse, next: (error?: unknown) => void) => void
   const chain: Step[] = [
-    sessions as unknown as Step,
+    sessions,
     (req, _res, next) => (change(req), next()),
     (_req, res) => res.end('end of the chain'),
   ]

@@ -83,7 +83,7 @@ describe('two requests at once', () => {
     )
     fc.assert(
       fc.property(data, data, data, (base, written, theirs) => {
-        const expected = { ...copy(theirs as Data), ...copy(written as Data) }
+        const expected = { ...copy(theirs), ...copy(written) }
         expect(merged(base as Data, set(copy(written as Data)), theirs as Data)).toEqual(expected)
       }),
       { seed: 21, numRuns: 500 },
