@@ -1,5 +1,4 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import type { Store } from '../src'
 import { callStore, within } from '../src/base/store-call'
 
 type Callback = (error?: unknown, value?: unknown) => void
