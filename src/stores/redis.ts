@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import type session = require('../index')
-import { a, aSerializer, anything, aString, has, isPositive, optionsOf, unsupported, type Check } from '../base/checks'
+import { a, aSerializer, anything, aString, isPositive, optionsOf, unsupported, type Check } from '../base/checks'
 import { OptionError, warnOnce } from '../base/errors'
 import {
   DEFAULT_TTL,
@@ -11,7 +11,21 @@ import {
   type WriteCondition,
   type Version,
 } from '../store/record-store'
-import { surviveLostConnections } from './lost-connections'
+import { evictionOf, findingsOf } from './redis-check'
+import { commandsOf, type Commands } from './redis-clients'
+import {
+  COMMAND_ONCE,
+  LINK,
+  LINKED,
+  READ,
+  REMEMBERED,
+  RENEW,
+  REPLACE,
+  REPLACE_ONCE,
+  sha1,
+  type Reading,
+  type Script,
+} from './redis-scripts'
 
 export interface RedisStoreOptions {
   /**
@@ -46,8 +60,8 @@ const OPTIONS: Record<keyof RedisStoreOptions | 'disableTTL' | 'disableTouch', C
 }
 
 /**
- * Sessions in Redis or Valkey, under the keys and in the JSON of connect-redis. Reading renews in the same command
- * (GETEX); a conditional write is one command, too. No command concerns more than one key.
+ * Sessions in Redis or Valkey, under the keys and in the JSON of connect-redis. A read renews in the same command, where the
+ * server lets it; a conditional write is one command, too. No command concerns more than one session.
  */
 export class RedisStore extends RecordStore {
   /** The index by user ends with the sessions in it. */
@@ -55,10 +69,11 @@ export class RedisStore extends RecordStore {
   readonly #commands: Commands
   readonly #sessions: string
   readonly #users: string
+  readonly #changes: string
   readonly #ttlOf: ((session: session.SessionData) => number) | undefined
   readonly #scanCount: number
-  /** Servers before 6.2 do not know GETEX. */
-  #hasGetex = true
+  #changeCount = 0
+  #knowsEviction = false
 
   /** @throws OptionError when an option cannot be used */
   constructor(options: RedisStoreOptions) {
@@ -67,8 +82,9 @@ export class RedisStore extends RecordStore {
     const { client, prefix = 'sess:', ttl = DEFAULT_TTL / 1000, serializer = JSON, scanCount = 100 } = given
     this.#commands = commandsOf(client)
     this.#sessions = prefix
-    // No key of a session begins like a key of the index, so that neither is taken for the other.
+    // No key of a session begins like another key of ours, so that neither is taken for the other.
     this.#users = (prefix.startsWith('u') ? 'index:' : 'users:') + prefix
+    this.#changes = (prefix.startsWith('o') ? 'done:' : 'once:') + prefix
     this.#scanCount = scanCount
     if (typeof ttl === 'number') this.ttl = ttl * 1000
     this.#ttlOf = typeof ttl === 'function' ? ttl : undefined
@@ -83,70 +99,77 @@ export class RedisStore extends RecordStore {
   }
 
   async read(id: string, renewTo?: number): Promise<SessionRecord | null> {
-    const key = this.#sessions + id
     // Where the session itself decides when it ends, it has to be read first.
-    if (renewTo === undefined || this.#ttlOf || renewTo <= Date.now()) return this.#get(key)
-    const text = await this.#getAndRenew(key, left(renewTo))
-    return text === null ? null : { text, expires: renewTo, version: text, renewed: true }
+    const renews = renewTo !== undefined && renewTo > Date.now() && !this.#ttlOf && this.serializer === JSON
+    return this.#read(this.#sessions + id, renews ? 'renew' : 'read')
   }
 
   /** The end is counted from when it was asked for, so that a slow answer never makes it later than it is. */
-  async #get(key: string): Promise<SessionRecord | null> {
+  async #read(key: string, reading: Reading): Promise<SessionRecord | null> {
     const asked = Date.now()
-    const [reply, pttl] = await Promise.all([this.#call('GET', key), this.#call('PTTL', key)])
-    const lifetime = Number(pttl)
-    const text = textOf(reply)
-    if (text === null || lifetime === GONE) return null
-    return { text, expires: asked + (lifetime === ENDLESS ? this.ttl : lifetime), version: text }
+    let reply: unknown
+    try {
+      reply = await this.#ask(READ, [key], [reading, String(Math.ceil(this.ttl))])
+    } catch (error) {
+      if (!isRefusal(error)) throw error
+      reply = await this.#readWithoutScripts(key)
+    }
+    if (!reply) return null
+    const [value, left, moved] = reply as [unknown, unknown, unknown]
+    const text = textOf(value)
+    const record = { text, expires: asked + Number(left), version: text }
+    return reading === 'renew' && Number(moved) === 1 ? { ...record, renewed: true } : record
   }
 
-  async #getAndRenew(key: string, lifetime: string): Promise<string | null> {
-    if (this.#hasGetex) {
-      try {
-        return textOf(await this.#call('GETEX', key, 'PX', lifetime))
-      } catch (error) {
-        if (!/unknown command/i.test(String(error))) throw error
-        this.#hasGetex = false
-      }
+  /** For a server that has none, and a user who may not run them. */
+  async #readWithoutScripts(key: string): Promise<unknown> {
+    const whenMayNot = (error: unknown): number => {
+      if (isRefusal(error)) return ENDLESS
+      throw error
     }
-    const [reply, renewed] = await Promise.all([this.#call('GET', key), this.#call('PEXPIRE', key, lifetime)])
-    return Number(renewed) === 1 ? textOf(reply) : null
+    const [text, lifetime] = await Promise.all([
+      this.#ask('get', [key], []),
+      this.#ask('pttl', [key], []).catch(whenMayNot),
+    ])
+    return text === null ? null : [text, Number(lifetime) === ENDLESS ? this.ttl : lifetime, 0]
   }
 
   async write(id: string, text: string, expires: number, condition: WriteCondition): Promise<string | null> {
     const key = this.#sessions + id
     const lifetime = left(expires)
-    if (typeof condition === 'object') {
-      const written = await this.#run(REPLACE, key, sha1(String(condition.version)), text, lifetime)
-      return Number(written) === 1 ? text : null
-    }
-    if (Number(lifetime) <= 0) return (await this.#writeEnded(key, condition)) ? text : null
-    const only = condition === 'absent' ? ['NX'] : condition === 'present' ? ['XX'] : []
-    return (await this.#call('SET', key, text, 'PX', lifetime, ...only)) === null ? null : text
+    const made =
+      typeof condition === 'object'
+        ? this.#replace(key, condition.version, text, lifetime)
+        : Number(lifetime) <= 0
+          ? this.#writeEnded(key, condition)
+          : this.#change('set', key, text, 'px', lifetime, ...FLAGS[condition])
+    return (await made) ? text : null
   }
 
   /** A record that has ended already is not written, but removes the one that it would replace. */
   async #writeEnded(key: string, condition: 'always' | 'absent' | 'present'): Promise<boolean> {
-    if (condition === 'absent') return Number(await this.#call('EXISTS', key)) === 0
-    const removed = Number(await this.#call('UNLINK', key)) === 1
+    if (condition === 'absent') return Number(await this.#ask('exists', [key], [])) === 0
+    const removed = await this.#change('unlink', key)
     return removed || condition === 'always'
   }
 
-  async renew(id: string, expires: number): Promise<boolean> {
+  async renew(id: string, expires: number, from?: number): Promise<boolean> {
     const key = this.#sessions + id
-    return Number(await this.#call('PEXPIRE', key, left(expires))) === 1
+    const renewed =
+      from === undefined
+        ? this.#send('pexpire', [key], [left(expires)])
+        : this.#send(RENEW, [key], [left(expires), left(from)])
+    return Number(await renewed) === 1
   }
 
-  async remove(id: string, version?: Version): Promise<boolean> {
+  remove(id: string, version?: Version): Promise<boolean> {
     const key = this.#sessions + id
-    const removed =
-      version === undefined ? this.#call('UNLINK', key) : this.#run(REPLACE, key, sha1(String(version)), '', '0')
-    return Number(await removed) === 1
+    return version === undefined ? this.#change('unlink', key) : this.#replace(key, version, '', '0')
   }
 
   async scan(cursor: string | null, limit: number): Promise<RecordPage> {
     const { keys, next } = await this.#scanKeys(this.#sessions, cursor, Math.min(limit, this.#scanCount))
-    const found = await Promise.all(keys.map((key) => this.#get(key).catch(nullIfOtherType)))
+    const found = await Promise.all(keys.map((key) => this.#read(key, 'look').catch(nullIfOtherType)))
     const ids = keys.map((key) => key.slice(this.#sessions.length))
     return {
       records: found.flatMap((record, n) => (record ? [{ id: ids[n] as string, ...record }] : [])),
@@ -157,7 +180,9 @@ export class RedisStore extends RecordStore {
   /** The index first, so that a session that is linked and written meanwhile is not left without its entry. */
   override async removeAll(): Promise<void> {
     for (const prefix of [this.#users, this.#sessions]) {
-      for await (const keys of this.#allKeys(prefix)) await Promise.all(keys.map((key) => this.#call('UNLINK', key)))
+      for await (const keys of this.#allKeys(prefix)) {
+        await Promise.all(keys.map((key) => this.#send('unlink', [key], [])))
+      }
     }
   }
 
@@ -189,205 +214,165 @@ export class RedisStore extends RecordStore {
     if (!server) throw new Error(`RedisStore: scan cannot go on, no master ${name} is connected`)
     const added = this.#commands.keyPrefix
     const pattern = (added + prefix).replace(/[*?[\]\\^-]/g, '\\$&') + '*'
-    const [next, found] = (await server.call('SCAN', from, 'MATCH', pattern, 'COUNT', String(count))) as unknown[]
+    const [next, found] = (await server.call('scan', from, 'match', pattern, 'count', String(count))) as unknown[]
     const keys = (found as unknown[]).map((key) => String(key).slice(added.length))
     const then = String(next) === '0' ? servers[at + 1] : server
+    const isOfSession = (key: string): boolean => !key.startsWith(this.#users) && !key.startsWith(this.#changes)
     return {
-      keys: prefix === this.#users ? keys : keys.filter((key) => !key.startsWith(this.#users)),
+      keys: prefix === this.#users ? keys : keys.filter(isOfSession),
       next: then ? `${String(next)} ${then.name}` : null,
     }
   }
 
   override async link(user: string, id: string, expires: number): Promise<void> {
-    await this.#run(LINK, this.#users + user, id, String(expires), String(Date.now()))
+    if (!this.#knowsEviction) this.#warnOfEviction()
+    await this.#send(LINK, [this.#users + user], [id, left(expires)])
   }
 
   override async unlink(user: string, id: string): Promise<void> {
-    const key = this.#users + user
-    await this.#call('ZREM', key, id)
+    await this.#change('zrem', this.#users + user, id)
   }
 
   override async linked(user: string): Promise<string[]> {
-    const key = this.#users + user
-    return ((await this.#call('ZRANGEBYSCORE', key, `(${Date.now()}`, '+inf')) as unknown[]).map(String)
+    return ((await this.#ask(LINKED, [this.#users + user], [])) as unknown[]).map(String)
   }
 
-  #call(command: string, key: string, ...args: string[]): Promise<unknown> {
-    return this.#commands.send([command], key, args)
+  /**
+   * Tries what sessions need of the server: its rights, scripts, memory and clock. Answers what is wrong, a sentence each
+   * that says what to do; nothing when all is well. Rejects when the server cannot be reached.
+   */
+  async check(): Promise<string[]> {
+    return findingsOf(this, this.#commands, [this.#sessions, this.#users, this.#changes])
   }
 
-  async #run({ sha, source }: Script, key: string, ...args: string[]): Promise<unknown> {
-    try {
-      return await this.#commands.send(['EVALSHA', sha, '1'], key, args)
-    } catch (error) {
-      if (!String(error).includes('NOSCRIPT')) throw error
-      return this.#commands.send(['EVAL', source, '1'], key, args)
+  /** Asks once, beside what is going on: an evicted key of a user hides sessions from "log out everywhere". */
+  #warnOfEviction(): void {
+    this.#knowsEviction = true
+    evictionOf(this.#commands).then(
+      (found) => {
+        if (found) warnOnce('SESSION_REDIS_EVICTION', found)
+      },
+      () => undefined, // a user who may not ask
+    )
+  }
+
+  #replace(key: string, version: Version, text: string, lifetime: string): Promise<boolean> {
+    return this.#change(REPLACE, key, sha1(String(version)), text, lifetime)
+  }
+
+  /**
+   * Changes something under a key, and tells whether that was done. Where the client may send a command twice, as its first
+   * answer was lost with the connection, the server notes each change under a key of its own: the second would find what the
+   * first has made, and take it for another's.
+   */
+  async #change(command: 'set' | 'unlink' | 'zrem' | Script, key: string, ...args: string[]): Promise<boolean> {
+    const change = this.#commands.sendsAgain ? this.#nameOfChange(key) : undefined
+    if (change === undefined) return isDone(await this.#send(command, [key], args))
+    const sent = Date.now()
+    const reply =
+      typeof command === 'string'
+        ? this.#send(COMMAND_ONCE, [key, change], [command, ...args])
+        : this.#send(REPLACE_ONCE, [key, change], args)
+    const done = isDone(await reply)
+    if (!done && Date.now() - sent >= REMEMBERED) {
+      throw new Error(
+        'RedisStore: the server was away for so long that it is not known whether it has made a change; see the option timeout',
+      )
+    }
+    return done
+  }
+
+  /** In a Cluster, in the slot of the key; `undefined` for an odd key that has no other in its slot. */
+  #nameOfChange(key: string): string | undefined {
+    const { isCluster, keyPrefix } = this.#commands
+    const name = (CHANGES + ++this.#changeCount).toString()
+    if (!isCluster) return this.#changes + name
+    const tag = HASH_TAG.exec(keyPrefix + key)?.[1]
+    if (tag === undefined && (keyPrefix + key).includes('}')) return undefined
+    return `${this.#changes}{${tag ?? keyPrefix + key}}:${name}`
+  }
+
+  /** For what may be done twice, as it only reads: it is sent again when the connection was lost before the answer came. */
+  #ask(command: string | Script, keys: readonly string[], args: readonly string[]): Promise<unknown> {
+    return this.#send(command, keys, args, !this.#commands.sendsAgain)
+  }
+
+  async #send(
+    command: string | Script,
+    keys: readonly string[],
+    args: readonly string[],
+    again = false,
+  ): Promise<unknown> {
+    const count = String(keys.length)
+    let words = typeof command === 'string' ? [command] : ['evalsha', command.sha, count]
+    for (;;) {
+      try {
+        return await this.#commands.send(words, keys, args)
+      } catch (error) {
+        if (typeof command !== 'string' && String(error).includes('NOSCRIPT')) words = ['eval', command.source, count]
+        else if (again && !isReply(error) && !this.#commands.isClosed()) again = false
+        else throw this.#explained(error)
+      }
     }
   }
+
+  /** The error of a command, without the key and the data that were sent. */
+  #explained(error: unknown): unknown {
+    if (!isReply(error)) {
+      if (!this.#commands.isClosed()) return error
+      return new Error(
+        'RedisStore: the client is not connected: `await client.connect()` before the first request, and close it after the last',
+        { cause: error },
+      )
+    }
+    const [, unknown] = /^(ERR unknown command .*?),? with args/.exec(error.message) ?? []
+    if (unknown !== undefined) return new Error(unknown)
+    // That of ioredis.
+    if ('command' in error) Object.defineProperty(error, 'command', { enumerable: false })
+    return error
+  }
 }
 
-/** What PTTL answers for a key that does not exist. */
-const GONE = -2
-/** And for one without an end, as other software may have set it. */
+const FLAGS = { always: [], absent: ['nx'], present: ['xx'] } as const
+
+/** What PTTL answers for a key without an end, as other software may have set it. */
 const ENDLESS = -1
 
-interface Script {
-  readonly source: string
-  readonly sha: string
-}
+/** Begins the names of this process's changes. */
+const CHANGES = randomBytes(9).toString('base64url')
 
-function script(source: string): Script {
-  return { source, sha: sha1(source) }
-}
-
-/**
- * The version is the text, so that writes of other software change it, too. Only its digest is sent: the server compares
- * either in the same time, and a session of 100 KB is written in four fifths of the time.
- */
-const REPLACE = script(`
-local was = redis.call('GET', KEYS[1])
-if not was or redis.sha1hex(was) ~= ARGV[1] then return 0 end
-if tonumber(ARGV[3]) > 0 then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) else redis.call('DEL', KEYS[1]) end
-return 1`)
-
-/** The key of a user lives as long as the last session in it. */
-const LINK = script(`
-local id, ends, now = ARGV[1], ARGV[2], ARGV[3]
-local was = redis.call('ZSCORE', KEYS[1], id)
-if not was or tonumber(was) < tonumber(ends) then redis.call('ZADD', KEYS[1], ends, id) end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-if last[2] then redis.call('PEXPIRE', KEYS[1], string.format('%.0f', last[2] - now)) end
-return 1`)
-
-function sha1(text: string): string {
-  return createHash('sha1').update(text).digest('hex')
-}
+/** The part of a key in braces: in a Cluster, it decides where the key is. */
+const HASH_TAG = /^[^{]*\{([^}]+)\}/
 
 /** The ms that are left. Redis gets no absolute time, as with connect-redis: its clock may differ, or it may be too old. */
 function left(expires: number): string {
   return String(Math.ceil(expires - Date.now()))
 }
 
+/** Whether a command did something: `OK`, or a number above 0. */
+function isDone(reply: unknown): boolean {
+  return reply !== null && Number(reply) !== 0
+}
+
 /** A client may be configured to return Buffers. */
-function textOf(reply: unknown): string | null {
-  return reply === null || typeof reply === 'string' ? reply : (reply as Buffer).toString()
+function textOf(reply: unknown): string {
+  return typeof reply === 'string' ? reply : (reply as Buffer).toString()
+}
+
+/** Whether an error is the server's answer, which begins with a word in capitals, and not that of a connection. */
+function isReply(error: unknown): error is Error {
+  return error instanceof Error && /^[A-Z]{2,}\b/.test(error.message)
+}
+
+/** Whether the server does not know a command, or the user may not use it. */
+function isRefusal(error: unknown): boolean {
+  return /NOPERM|unknown command/i.test(String(error))
 }
 
 /** With a short or empty prefix, a key of other software may look like one of ours. */
 function nullIfOtherType(error: unknown): null {
   if (String(error).includes('WRONGTYPE')) return null
   throw error
-}
-
-/** What the store needs of a client, whatever package it comes from. */
-interface Commands {
-  /** The prefix that the client is configured with, or `''`. `send` adds it; the pattern of a scan has to include it. */
-  readonly keyPrefix: string
-  /** Sends a command (one word or more before the key) to the master that has the key. */
-  send(command: string[], key: string, args: string[]): Promise<unknown>
-  /** Every master, in the order of their names. */
-  servers(): Promise<Server[]>
-}
-
-interface Server {
-  readonly name: string
-  call(...args: string[]): Promise<unknown>
-}
-
-interface IoRedis {
-  readonly isCluster?: boolean
-  readonly status: string
-  readonly options: { keyPrefix?: string; host?: string; port?: number }
-  call(...args: string[]): Promise<unknown>
-  nodes?(role: 'master'): IoRedis[]
-}
-
-interface NodeRedis {
-  readonly _keyPrefix?: string
-  readonly options?: { legacyMode?: boolean }
-  readonly v4?: { sendCommand(args: string[]): Promise<unknown> }
-  sendCommand(args: string[]): Promise<unknown>
-}
-
-interface NodeRedisSentinel extends Omit<NodeRedis, 'sendCommand'> {
-  sendCommand(isReadonly: boolean, args: string[]): Promise<unknown>
-}
-
-interface NodeRedisCluster extends Omit<NodeRedis, 'sendCommand'> {
-  readonly masters: Array<{ address: string }>
-  sendCommand(key: string, isReadonly: boolean, args: string[]): Promise<unknown>
-  nodeClient(master: object): NodeRedis | Promise<NodeRedis>
-}
-
-function commandsOf(client: unknown): Commands {
-  if (has(client, 'call')) return ioRedis(client as IoRedis)
-  // The callback interfaces of these packages, and redis before 4, have no method `connect`.
-  if (!has(client, 'sendCommand', 'connect')) {
-    throw invalid('option client must be a client made by the package redis (4 or later) or ioredis (5 or later)')
-  }
-  surviveLostConnections(client as object, warnOfLostConnection)
-  if (has(client, 'nodeClient')) return nodeRedisCluster(client as NodeRedisCluster)
-  if (has(client, 'getMasterNode')) return nodeRedisSentinel(client as NodeRedisSentinel)
-  return nodeRedis(client as NodeRedis)
-}
-
-function warnOfLostConnection(error: unknown): void {
-  warnOnce('SESSION_REDIS', `the Redis client reports: ${String(error)}; listen to its 'error' events to hear of all`)
-}
-
-function ioRedis(client: IoRedis): Commands {
-  const serverOf = (node: IoRedis): Server => ({
-    name: client.isCluster ? `${node.options.host}:${node.options.port}` : '',
-    call: (...args) => node.call(...args),
-  })
-  return {
-    keyPrefix: client.options.keyPrefix ?? '',
-    send: (command, key, args) => client.call(...command, key, ...args),
-    async servers() {
-      if (!client.isCluster || !client.nodes) return [serverOf(client)]
-      // Before it is connected, the client knows only the nodes that it was configured with.
-      if (client.status !== 'ready') await client.call('PING')
-      return client.nodes('master').map(serverOf).sort(byName)
-    },
-  }
-}
-
-function nodeRedis(client: NodeRedis): Commands {
-  // In the legacy mode of redis 4, the client takes callbacks, and its `v4` returns promises.
-  const sender = (client.options?.legacyMode && client.v4) || client
-  return oneServer((...args) => sender.sendCommand(args), client._keyPrefix)
-}
-
-function nodeRedisSentinel(client: NodeRedisSentinel): Commands {
-  return oneServer((...args) => client.sendCommand(false, args), client._keyPrefix)
-}
-
-function oneServer(call: Server['call'], keyPrefix = ''): Commands {
-  return {
-    keyPrefix,
-    send: (command, key, args) => call(...command, keyPrefix + key, ...args),
-    servers: () => Promise.resolve([{ name: '', call }]),
-  }
-}
-
-function nodeRedisCluster(client: NodeRedisCluster): Commands {
-  const { _keyPrefix: keyPrefix = '' } = client
-  return {
-    keyPrefix,
-    send: (command, key, args) => client.sendCommand(keyPrefix + key, false, [...command, keyPrefix + key, ...args]),
-    async servers() {
-      const serverOf = async (master: { address: string }): Promise<Server> => {
-        const node = await client.nodeClient(master)
-        return { name: master.address, call: (...args) => node.sendCommand(args) }
-      }
-      return (await Promise.all(client.masters.map(serverOf))).sort(byName)
-    },
-  }
-}
-
-function byName(a: Server, b: Server): number {
-  return a.name < b.name ? -1 : 1
 }
 
 function invalid(what: string): OptionError {
