@@ -20,9 +20,12 @@ import {
   type WriteCondition,
   type Version,
 } from '../store/record-store'
-import { issueAgain } from './issue-again'
+import { Batches, Renewals, type Renewal } from './batches'
+import { issueAgain, repeatOnce } from './issue-again'
 import { surviveLostConnections } from './lost-connections'
+import { creations, layoutOf, namesOf, statements, type Layout, type Names, type Statements } from './postgres-sql'
 import { Pruning } from './pruning'
+import { userKey } from './user-key'
 
 /** What the store asks of a `pg` Pool or Client. */
 export interface PostgresQueryable {
@@ -88,8 +91,22 @@ interface Row {
   version: string
 }
 
+interface VersionedWrite {
+  id: string
+  text: string
+  expires: number
+  version: Version
+}
+
 const PRUNE_INTERVAL = 900
+/** The most reads, and writes, that go together; and the longest text, in characters, that does not go alone. */
+const MOST_READS = 100
+const MOST_WRITES = 32
+const LONGEST_TOGETHER = 16_384
+/** The bytes of a user's ID that a row of an index surely holds. */
+const LONGEST_USER = 1024
 const UNDEFINED_TABLE = '42P01'
+const NO_RIGHT = '42501'
 /** A serialization failure, where transactions are isolated more than by default, and a deadlock. */
 const ROLLED_BACK = ['40001', '40P01']
 const TRANSACTION_ABORTED = '25P02'
@@ -101,17 +118,35 @@ const MADE_MEANWHILE = ['23505', '42P07', '42710']
 
 /**
  * Sessions in PostgreSQL, in the table of connect-pg-simple, whose column `sess` may be `json` or `jsonb` (`jsonb` refuses
- * the character U+0000). The version of a record is a hash of its text, made by the server, so that writes of other
- * software change it, too. Statements have no names, so that PgBouncer may pool by transaction. A read never renews, as
- * the request would then wait for the disk.
+ * U+0000 and halves of surrogate pairs). The version of a record is a hash of its text, made by the server, so that writes of
+ * other software change it, too. Reads that come in one turn of the event loop are one statement, as are writes over versions,
+ * and renewals of what was read leave together ten times a second at most. Each kind is one statement, whatever the size of
+ * its batch, and has no name, so that PgBouncer may pool by transaction.
  */
 export class PostgresStore extends RecordStore {
   readonly #pool: PostgresQueryable
   readonly #ownPool: { end(): Promise<void> } | undefined
-  readonly #sql: ReturnType<typeof statements>
+  readonly #names: Names
+  readonly #creations: ReturnType<typeof creations>
   readonly #createTable: boolean
   readonly #ttlOf: (session: object) => number
   readonly #pruning: Pruning
+  readonly #reads = new Batches<string, Row | undefined>({
+    send: (ids) => this.#readAll(ids),
+    limit: MOST_READS,
+    join: (id) => id,
+    mayBeOnesFault,
+  })
+  readonly #writes = new Batches<VersionedWrite, string | null>({
+    send: (writes) => this.#writeAll(writes),
+    limit: MOST_WRITES,
+    mayBeOnesFault,
+  })
+  readonly #renewals = new Renewals((renewals) => this.#renewAll(renewals), mayBeOnesFault)
+  /** Known from the first statement on. */
+  #sql: Statements | undefined
+  #layout: Layout | undefined
+  #looking: Promise<Statements> | undefined
   /** Tables being made, by the SQL that makes them. */
   readonly #making = new Map<string, Promise<void>>()
   #closing: Promise<void> | undefined
@@ -129,106 +164,175 @@ export class PostgresStore extends RecordStore {
     this.#ttlOf = typeof ttl === 'function' ? ttl : () => ttl
     if (serializer) this.serializer = serializer
     this.#createTable = createTableIfMissing
-    this.#sql = statements(schemaName, tableName)
+    this.#names = namesOf(schemaName, tableName)
+    this.#creations = creations(this.#names)
     const report = (error: unknown): void => errorLog('sessile/postgres: expired sessions could not be deleted:', error)
     this.#pruning = new Pruning((limit) => this.prune(limit), pruneInterval(given), report)
   }
 
   override expiresOf(data: { cookie: { expires?: unknown } }): number {
-    if (data.cookie.expires) return super.expiresOf(data)
+    // Other software hands over sessions without a cookie.
+    if ((data as { cookie?: { expires?: unknown } }).cookie?.expires) return super.expiresOf(data)
     const ttl: unknown = this.#ttlOf(data)
     if (typeof ttl === 'number' && !Number.isNaN(ttl)) return Date.now() + ttl * 1000
     throw invalid(`option ttl must return a number of seconds; it returned ${String(ttl)}`)
   }
 
   async read(id: string): Promise<SessionRecord | null> {
-    const [row] = await this.#query(this.#sql.read, [id, Date.now()])
+    const row = await this.#reads.ask(id, id)
     return row ? toRecord(row) : null
   }
 
+  async #readAll(ids: string[]): Promise<(Row | undefined)[]> {
+    const rows = await repeatOnce(() => this.#query('read', [ids, Date.now()]), isCut)
+    const byId = new Map(rows.map((row) => [row.sid, row]))
+    return ids.map((id) => byId.get(id))
+  }
+
   async write(id: string, text: string, expires: number, condition: WriteCondition): Promise<string | null> {
+    const version = await this.#write(id, text, expires, condition)
+    if (version !== null) this.#renewals.written(id, expires)
+    return version
+  }
+
+  async #write(id: string, text: string, expires: number, condition: WriteCondition): Promise<string | null> {
+    if (typeof condition === 'object' && text.length <= LONGEST_TOGETHER) {
+      return this.#writes.ask(id, { id, text, expires, version: condition.version })
+    }
     const values = [id, text, expires]
     const [row] = await (condition === 'always'
-      ? this.#query(this.#sql.writeAlways, values)
+      ? this.#query('writeAlways', values)
       : condition === 'absent'
-        ? this.#query(this.#sql.writeAbsent, [...values, Date.now()])
+        ? this.#query('writeAbsent', [...values, Date.now()])
         : condition === 'present'
-          ? this.#query(this.#sql.writePresent, [...values, Date.now()])
-          : this.#query(this.#sql.writeVersion, [...values, Date.now(), condition.version]))
+          ? this.#query('writePresent', [...values, Date.now()])
+          : this.#query('writeVersion', [...values, Date.now(), condition.version]))
     return row?.version ?? null
   }
 
-  async renew(id: string, expires: number): Promise<boolean> {
-    return (await this.#query(this.#sql.renew, [id, expires, Date.now()])).length > 0
+  async #writeAll(writes: VersionedWrite[]): Promise<(string | null)[]> {
+    const column = <K extends keyof VersionedWrite>(name: K): VersionedWrite[K][] => writes.map((write) => write[name])
+    const values = [column('id'), column('text'), column('expires'), column('version'), Date.now()]
+    const versions = new Map((await this.#query('writeVersions', values)).map(({ sid, version }) => [sid, version]))
+    return writes.map(({ id }) => versions.get(id) ?? null)
+  }
+
+  /** Given `from`, it may wait a tenth of a second for others to go with. */
+  async renew(id: string, expires: number, from?: number): Promise<boolean> {
+    if (from !== undefined) return this.#renewals.renew({ id, from, expires })
+    const renewed = (await this.#query('renew', [id, expires, Date.now()])).length > 0
+    if (renewed) this.#renewals.written(id, expires)
+    return renewed
+  }
+
+  async #renewAll(renewals: Renewal[]): Promise<boolean[]> {
+    const column = <K extends keyof Renewal>(name: K): Renewal[K][] => renewals.map((renewal) => renewal[name])
+    const values = [column('id'), column('from'), column('expires'), Date.now()]
+    const renewed = new Set((await this.#query('renewAll', values)).map(({ sid }) => sid))
+    return renewals.map(({ id }) => renewed.has(id))
   }
 
   async remove(id: string, version?: Version): Promise<boolean> {
-    const { remove, removeVersion } = this.#sql
-    const [row] = await (version === undefined ? this.#query(remove, [id]) : this.#query(removeVersion, [id, version]))
+    const rows = version === undefined ? this.#query('remove', [id]) : this.#query('removeVersion', [id, version])
+    const [row] = await rows
+    if (row) this.#renewals.removed(id)
     return row !== undefined && row.expires > Date.now()
   }
 
   async scan(cursor: string | null, limit: number): Promise<RecordPage> {
-    const rows = await this.#query(this.#sql.scan, [cursor ?? '', Date.now(), limit])
+    const rows = await repeatOnce(() => this.#query('scan', [cursor ?? '', Date.now(), limit]), isCut)
     return { records: rows.map(toRecord), cursor: rows.length < limit ? null : (rows.at(-1) as Row).sid }
   }
 
+  /** Links count as records: one that has ended is deleted, or, if its session lives on, set to end with it. */
   override async prune(limit: number): Promise<number> {
-    const pruned = (await this.#query(this.#sql.prune, [Date.now(), limit])).length
-    if (pruned < limit && (await this.#query(this.#sql.hasUserTable, [])).length > 0) {
-      await this.#query(this.#sql.pruneUsers, [Date.now()])
-    }
-    return pruned
+    const pruned = (await this.#query('prune', [Date.now(), limit])).length
+    if (pruned === limit) return pruned
+    return pruned + (await this.#ifUsers(() => this.#query('pruneUsers', [Date.now(), limit - pruned]))).length
   }
 
+  /** The links first, so that a session that is linked and written meanwhile is not left without its link. */
   override async removeAll(): Promise<void> {
-    await this.#query(this.#sql.removeAll, [])
+    await this.#ifUsers(() => this.#query('removeUsers', []))
+    await this.#query('removeAll', [])
   }
 
   override async count(): Promise<number> {
-    const [row] = await this.#query(this.#sql.count, [Date.now()])
+    const [row] = await repeatOnce(() => this.#query('count', [Date.now()]), isCut)
     return Number((row as unknown as { count: string }).count)
   }
 
   override async link(user: string, id: string, expires: number): Promise<void> {
-    await this.#queryUsers(this.#sql.link, [user, id, expires])
+    await this.#queryUsers('link', [userKey(user, LONGEST_USER), id, expires])
   }
 
   override async unlink(user: string, id: string): Promise<void> {
-    await this.#queryUsers(this.#sql.unlink, [user, id])
+    await this.#queryUsers('unlink', [userKey(user, LONGEST_USER), id])
   }
 
   override async linked(user: string): Promise<string[]> {
-    const rows = await this.#queryUsers(this.#sql.linked, [user, Date.now()])
+    const rows = await this.#queryUsers('linked', [userKey(user, LONGEST_USER), Date.now()])
     return rows.map(({ sid }) => sid)
   }
 
+  /** Sends the renewals that wait, and ends what the store has opened. */
   override close(): Promise<void> {
-    return (this.#closing ??= this.#pruning.stop().then(() => this.#ownPool?.end()))
+    return (this.#closing ??= this.#close())
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([this.#pruning.stop(), this.#reads.flush(), this.#writes.flush(), this.#renewals.flush()])
+    await this.#ownPool?.end()
+  }
+
+  /** Where there is a table of users that this database user may change; one who has no use for it needs no right to it. */
+  async #ifUsers(work: () => Promise<Row[]>): Promise<Row[]> {
+    if ((await this.#query('hasUsers', [])).length === 0) return []
+    try {
+      return await work()
+    } catch (error) {
+      if (codeOf(error) !== NO_RIGHT) throw error
+      return []
+    }
   }
 
   /** Makes missing tables only after an error: the database user may have no rights but to the rows of existing ones. */
-  async #query(text: string, values: unknown[], creations = [this.#sql.createTable]): Promise<Row[]> {
+  async #query(name: keyof Statements, values: unknown[], tables = [this.#creations.sessions]): Promise<Row[]> {
     this.#pruning.start()
-    for (const creation of creations) {
+    for (const creation of tables) {
       try {
-        return await this.#issue(text, values)
+        return await this.#issue((this.#sql ?? (await this.#look()))[name], values)
       } catch (error) {
         if (codeOf(error) !== UNDEFINED_TABLE) throw error
-        if (!this.#createTable) throw missing(creations, error)
+        this.#sql = undefined
+        if (!this.#createTable) throw missing(tables, error)
         await this.#made(creation)
       }
     }
-    return this.#issue(text, values)
+    return this.#issue((await this.#look())[name], values)
+  }
+
+  async #queryUsers(name: keyof Statements, values: unknown[]): Promise<Row[]> {
+    // Made by another process since then, perhaps.
+    if (this.#layout?.usersExpire === null) this.#sql = undefined
+    return this.#query(name, values, [this.#creations.users, this.#creations.sessions])
+  }
+
+  /** All callers share one look, and after a failure the next one looks again. */
+  #look(): Promise<Statements> {
+    return (this.#looking ??= this.#lookAnew().finally(() => (this.#looking = undefined)))
+  }
+
+  async #lookAnew(): Promise<Statements> {
+    if (isNotConnected(this.#pool)) throw invalid('the Client given as pool is not connected: await client.connect()')
+    const [layout] = await repeatOnce(() => this.#issue(layoutOf(this.#names)), isCut)
+    this.#layout = layout as unknown as Layout
+    return (this.#sql = statements(this.#names, this.#layout))
   }
 
   #issue(text: string, values?: unknown[]): Promise<Row[]> {
     const issue = async (): Promise<Row[]> => (await this.#pool.query(text, values)).rows as Row[]
     return issueAgain(issue, ROLLED_BACK, TRANSACTION_ABORTED)
-  }
-
-  #queryUsers(text: string, values: unknown[]): Promise<Row[]> {
-    return this.#query(text, values, [this.#sql.createUserTable, this.#sql.createTable])
   }
 
   /** All callers share one attempt, and after a failure the next one tries again. */
@@ -259,58 +363,23 @@ function codeOf(error: unknown): string {
   return (error as { code?: string }).code ?? ''
 }
 
-/**
- * Times are compared and stored as connect-pg-simple does, in the time zone of the connection. A DELETE repeats the
- * condition on `expire` outside of its subquery, as PostgreSQL checks only that again for a row that was renewed meanwhile. A
- * link without a session is kept until its own `expire`, as the session may be about to be written; one with a session
- * lives as long.
- */
-function statements(schemaName: string | undefined, tableName: string) {
-  const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
-  const inSchema = (name: string): string => (schemaName === undefined ? '' : `${quoted(schemaName)}.`) + quoted(name)
-  const string = (value: string): string => `'${value.replaceAll("'", "''")}'`
-  const table = inSchema(tableName)
-  const userTable = inSchema(`${tableName}_user`)
-  const time = (parameter: string): string => `to_timestamp(${parameter}::double precision / 1000)`
-  const version = `encode(sha256(convert_to(sess::text, 'UTF8')), 'hex')`
-  const expires = 'round(extract(epoch from expire::timestamptz) * 1000)::double precision AS expires'
-  const columns = `sid, sess::text AS text, ${version} AS version, ${expires}`
-  const insert = `INSERT INTO ${table} AS t (sid, sess, expire) VALUES ($1, $2, ${time('$3')})`
-  const overwrite = 'ON CONFLICT (sid) DO UPDATE SET sess = excluded.sess, expire = excluded.expire'
-  const update = `UPDATE ${table} SET sess = $2, expire = ${time('$3')} WHERE sid = $1 AND expire > ${time('$4')}`
-  const returning = `RETURNING ${version} AS version`
-  const ended = (now: string): string =>
-    `u.expire <= ${time(now)} AND NOT EXISTS (SELECT FROM ${table} t WHERE t.sid = u.sid)`
-  const alone = `(SELECT pg_try_advisory_xact_lock(hashtext('sessile'), hashtext(${string(table)})))`
-  return {
-    read: `SELECT ${columns} FROM ${table} WHERE sid = $1 AND expire > ${time('$2')}`,
-    writeAlways: `${insert} ${overwrite} ${returning}`,
-    writeAbsent: `${insert} ${overwrite} WHERE t.expire <= ${time('$4')} ${returning}`,
-    writePresent: `${update} ${returning}`,
-    writeVersion: `${update} AND ${version} = $5 ${returning}`,
-    renew: `UPDATE ${table} SET expire = ${time('$2')} WHERE sid = $1 AND expire > ${time('$3')} RETURNING sid`,
-    remove: `DELETE FROM ${table} WHERE sid = $1 RETURNING ${expires}`,
-    removeVersion: `DELETE FROM ${table} WHERE sid = $1 AND ${version} = $2 RETURNING ${expires}`,
-    scan: `SELECT ${columns} FROM ${table} WHERE sid > $1 AND expire > ${time('$2')} ORDER BY sid LIMIT $3`,
-    prune: `DELETE FROM ${table} WHERE ${alone} AND expire <= ${time('$1')}
-      AND sid IN (SELECT sid FROM ${table} WHERE expire <= ${time('$1')} ORDER BY expire LIMIT $2) RETURNING sid`,
-    removeAll: `DELETE FROM ${table}`,
-    count: `SELECT count(*) FROM ${table} WHERE expire > ${time('$1')}`,
-    link: `INSERT INTO ${userTable} AS u (user_id, sid, expire) VALUES ($1, $2, ${time('$3')})
-      ON CONFLICT (user_id, sid) DO UPDATE SET expire = greatest(u.expire, excluded.expire)`,
-    unlink: `DELETE FROM ${userTable} WHERE user_id = $1 AND sid = $2`,
-    linked: `WITH gone AS (DELETE FROM ${userTable} u WHERE user_id = $1 AND ${ended('$2')} RETURNING sid)
-      SELECT sid FROM ${userTable} WHERE user_id = $1 AND sid NOT IN (SELECT sid FROM gone)`,
-    hasUserTable: `SELECT FROM to_regclass(${string(userTable)}) AS found WHERE found IS NOT NULL`,
-    pruneUsers: `DELETE FROM ${userTable} u WHERE ${alone} AND ${ended('$1')}`,
-    createTable: `CREATE TABLE IF NOT EXISTS ${table} (
-  sid varchar NOT NULL COLLATE "default" PRIMARY KEY, sess json NOT NULL, expire timestamp(6) NOT NULL
-);
-CREATE INDEX IF NOT EXISTS ${quoted(`IDX_${tableName}_expire`)} ON ${table} (expire);`,
-    createUserTable: `CREATE TABLE IF NOT EXISTS ${userTable} (
-  user_id text NOT NULL, sid varchar NOT NULL, expire timestamp(6) NOT NULL, PRIMARY KEY (user_id, sid)
-);`,
-  }
+/** The classes of errors that a value may cause: data exceptions, such as a text that is no JSON, and what is too large. */
+function mayBeOnesFault(error: unknown): boolean {
+  return /^(22|54)/.test(codeOf(error))
+}
+
+/** Whether the connection was cut, by the network or by the server, so that another one may still do. */
+function isCut(error: unknown): boolean {
+  const { message = '' } = error as Partial<Error>
+  return (
+    /^(ECONNRESET|EPIPE|08...|57P0[12])$/.test(codeOf(error)) || /^Connection terminated unexp|not quer/.test(message)
+  )
+}
+
+/** Queries of a Client that was never connected wait for ever. Its fields say so; another client has none of them. */
+function isNotConnected(client: object): boolean {
+  const { _connected: isConnected, _connecting: connects } = client as { _connected?: unknown; _connecting?: unknown }
+  return isConnected === false && connects === false
 }
 
 /** The pause between two prunings in ms, as `Pruning` takes it. */
