@@ -48,6 +48,7 @@ export function createSessions(given: Given, deprecate: (message: string) => voi
 
       visit = startVisit(settings, req, identify(settings, req, signer), cookieOptions, true)
       holdEnd(res, new Commit(visit, res, next, signer))
+      settings.underWay.exitAtClose(res, visit)
     } catch (error) {
       return next(error)
     }

@@ -60,6 +60,8 @@ export class Commit implements EndOfResponse {
   #commit(): MaybePromise<void> {
     const visit = this.#visit
     if (visit.state === 'unknown' || visit.state === 'none' || this.#failed) return
+    // Responses that are not Node's own are never closed.
+    visit.settings.underWay.exit(visit)
     const { underWay } = visit
     if (!underWay) return this.#commitNow()
     // Tried before waiting: if the session cannot be serialised, a different answer is still possible.

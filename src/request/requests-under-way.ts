@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http'
 import type { Visit } from './visit'
 
 /** The requests under way in this process, by the key of their session: so that one whose session is ended learns of it. */
@@ -10,11 +11,20 @@ export class RequestsUnderWay {
     else this.#visits.set(key, new Set([visit]))
   }
 
-  /** The request has ended. */
-  exit(key: string, visit: Visit): void {
-    const visits = this.#visits.get(key)
+  /** A response is closed once, whoever has ended it. */
+  exitAtClose(res: ServerResponse, visit: Visit): void {
+    if (typeof res.once === 'function') res.once('close', () => this.exit(visit))
+  }
+
+  exit(visit: Visit): void {
+    const key = visit.held?.key
+    const visits = key === undefined ? undefined : this.#visits.get(key)
     if (!visits?.delete(visit) || visits.size > 0) return
-    this.#visits.delete(key)
+    this.#visits.delete(key as string)
+  }
+
+  get size(): number {
+    return this.#visits.size
   }
 
   /** The session has ended. */
@@ -27,6 +37,7 @@ export class RequestsUnderWay {
 /** Where no request needs to learn of it. */
 export const NOBODY: RequestsUnderWay = Object.assign(Object.create(RequestsUnderWay.prototype) as RequestsUnderWay, {
   enter: () => undefined,
+  exitAtClose: () => undefined,
   exit: () => undefined,
   leave: () => undefined,
 })
