@@ -1,6 +1,7 @@
 import createDebug = require('debug')
 import { destroyed, SessionError, shortened } from '../base/errors'
 import { afterwards, type MaybePromise } from '../base/maybe-promise'
+import { within } from '../base/store-call'
 import { Turns } from '../base/turns'
 import type { AfterSaving, Saving } from '../features/feature'
 import { followUpdate, mergeInto } from '../session/merge'
@@ -28,6 +29,11 @@ function conflictsOf(store: object): Turns<string> {
   return turns
 }
 
+/** One that waits for a store which never answers keeps the others no longer than it waits itself. */
+function inTurn<T>({ settings }: Visit, session: LiveSession, work: () => Promise<T>): MaybePromise<T> {
+  return conflictsOf(settings.store).take(session.id, () => within(work(), 'save', settings.timeout))
+}
+
 /** A session as it was stored, and the text of its data then, which may have something merged into it. */
 export interface Stored {
   readonly known: Known
@@ -42,8 +48,7 @@ export function save(visit: Visit, session: LiveSession, text: string): MaybePro
   return afterwards(tryToWrite(visit, session, text, known), (stored) => {
     if (stored) return stored
     if (!known) return saveOverOwn(visit, session, text)
-    const { settings } = visit
-    return conflictsOf(settings.store).take(session.id, () => saveOverOthers(visit, session, known))
+    return inTurn(visit, session, () => saveOverOthers(visit, session, known))
   })
 }
 
@@ -168,8 +173,7 @@ export async function update(
   restore: (known: Known) => LiveSession,
   change: (session: LiveSession) => unknown,
 ): Promise<Stored> {
-  const { store } = visit.settings
-  return conflictsOf(store).take(session.id, () => updateInTurn(visit, session, restore, change))
+  return inTurn(visit, session, () => updateInTurn(visit, session, restore, change))
 }
 
 async function updateInTurn(

@@ -6,7 +6,7 @@ type Data = Record<string, unknown> & { cookie: Cookie }
 
 /**
  * Merges into a session what others stored since `base`, which gives what this request would have made of theirs had it come
- * after them. False, and nothing is merged, when it looked at something that they changed: then it might have done otherwise.
+ * after them (or before them, where it has changed nothing itself). False, and nothing is merged, when it looked at something that they changed: then it might have done otherwise.
  * Each key has one value: an object is never torn apart.
  * @param base the stored state that the session was made of, and `theirs` the newest one: parsed, and not used elsewhere
  */
@@ -14,8 +14,10 @@ export function mergeInto(session: object, base: object, theirs: object, seriali
   return unnoted(() => {
     const [was, mine, now] = [base as Data, session as Data, theirs as Data]
     const changed = changedKeys(was, now, serializer)
-    if (hasLookedAt(session, changed)) return false
     const own = ownKeys(mine, was, serializer)
+    // Who has only read came before them.
+    const hasOnlyRead = own.size === 0 && isSameSettings(was.cookie, mine.cookie)
+    if (!hasOnlyRead && hasLookedAt(session, changed)) return false
     takeOver(mine, now, changed, own)
     mergeSettings(was.cookie, mine.cookie, now.cookie)
     return true

@@ -64,7 +64,12 @@ describe('two requests at once', () => {
     ],
     ['a key, by its own method', { a: 1 }, (one) => one.hasOwnProperty('b'), { a: 1, b: 1 }], // eslint-disable-line no-prototype-builtins
   ])('are not merged where one looked at %s', (_, base, use, theirs) => {
-    expect(merged(base, use, theirs)).toBeUndefined()
+    const useAndWrite: Use = (session) => (use(session), (session['written'] = 1))
+    expect(merged(base, useAndWrite, theirs)).toBeUndefined()
+  })
+
+  test('who has only read, though everything, came before the others', () => {
+    expect(merged({ a: 1 }, (one) => ({ ...one }), { a: 2, b: 1 })).toEqual({ a: 2, b: 1 })
   })
 
   test('an object that notes nothing counts as looked at', () => {
