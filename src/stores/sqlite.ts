@@ -1,5 +1,6 @@
 import { a, aFunction, aName, aSerializer, has, isPositive, optionsOf, type Check } from '../base/checks'
 import { OptionError } from '../base/errors'
+import { afterwards, type MaybePromise } from '../base/maybe-promise'
 import {
   DEFAULT_TTL,
   RecordStore,
@@ -9,15 +10,19 @@ import {
   type WriteCondition,
   type Version,
 } from '../store/record-store'
+import { Renewals, type Renewal } from './batches'
 import { Pruning } from './pruning'
+import { findingsOf } from './sqlite-check'
+import { isLocked, WriteLock } from './sqlite-lock'
 
 /** What the store asks of a database: `node:sqlite`, `better-sqlite3` and `libsql` have it. */
 export interface SqliteDatabase {
   exec(sql: string): unknown
   prepare(sql: string): SqliteStatement
   close(): unknown
-  /** Asked only of `libsql`. */
+  readonly open?: boolean
   readonly inTransaction?: boolean
+  readonly isTransaction?: boolean
 }
 
 interface SqliteStatement {
@@ -34,7 +39,8 @@ export interface SqliteStoreOptions {
   file?: string | undefined
   /**
    * An open database in place of a file, of `node:sqlite`, `better-sqlite3` or `libsql`. It stays yours to set up and to
-   * close. Where other processes write to the same file, set a busy timeout.
+   * close. Its busy timeout is how long a write waits for another process, and does so without stopping this one. Set
+   * it before the store is made.
    */
   database?: SqliteDatabase | undefined
   /** The name of the table, which is made when it is missing. Default: `'sessions'`. */
@@ -69,16 +75,22 @@ interface Row {
 }
 
 const PRUNE_INTERVAL = 900_000
+/** A session that ends within so many ms is renewed at once. */
+const ENDING = 1000
 
 /**
- * Sessions in a SQLite file: durable without a server, shared by the processes of one machine. Every operation is one
- * prepared statement and answers synchronously. What was written survives the end of the process, by whatever signal. After
+ * Sessions in a SQLite file: durable without a server, shared by the processes of one machine. Reading answers
+ * synchronously, and so does writing, unless another process has the lock; renewals go together, up to a tenth of a second
+ * later. What was written survives the end of the process, by whatever signal. After
  * a loss of power, in WAL mode with `synchronous = NORMAL`, the last writes may be missing, but the file is intact.
  */
 export class SqliteStore extends RecordStore {
   readonly #database: SqliteDatabase
   readonly #ownsDatabase: boolean
+  readonly #tableName: string
   readonly #sql: ReturnType<typeof prepare>
+  readonly #lock: WriteLock
+  readonly #renewals = new Renewals((renewals) => this.#renewAll(renewals))
   readonly #pruning: Pruning
   #closing: Promise<void> | undefined
 
@@ -91,9 +103,14 @@ export class SqliteStore extends RecordStore {
     if ((file === undefined) === (database === undefined)) throw invalid('needs the option file or the option database')
     this.#ownsDatabase = file !== undefined
     this.#database = database ?? open(file as string)
+    if (!has(this.#database.prepare('SELECT 1'), 'get', 'all', 'run')) {
+      throw invalid('needs in the option database a driver that answers at once, as libsql and not libsql/promise')
+    }
     this.ttl = ttl ?? DEFAULT_TTL
     if (serializer) this.serializer = serializer
+    this.#tableName = tableName
     this.#sql = prepare(this.#database, tableName)
+    this.#lock = new WriteLock(this.#database)
     const report = (error: unknown): void => errorLog('sessile/sqlite: expired sessions could not be deleted:', error)
     this.#pruning = new Pruning((limit) => this.prune(limit), pruneInterval, report)
   }
@@ -104,29 +121,46 @@ export class SqliteStore extends RecordStore {
     return row ? toRecord(row) : null
   }
 
-  write(id: string, text: string, expires: number, condition: WriteCondition): number | null {
+  write(id: string, text: string, expires: number, condition: WriteCondition): MaybePromise<number | null> {
     this.#pruning.start()
-    const now = Date.now()
-    const [row] = (
-      condition === 'always'
-        ? this.#sql.writeAlways.all(id, text, expires)
-        : condition === 'absent'
-          ? this.#sql.writeAbsent.all(id, text, expires, now)
-          : condition === 'present'
-            ? this.#sql.writePresent.all(text, expires, id, now)
-            : this.#sql.writeVersion.all(text, expires, id, now, condition.version)
-    ) as Row[]
-    return row ? Number(row.version) : null
+    const rows = this.#lock.write(() => {
+      const now = Date.now()
+      if (condition === 'always') return this.#sql.writeAlways.all(id, text, expires)
+      if (condition === 'absent') return this.#sql.writeAbsent.all(id, text, expires, now)
+      if (condition === 'present') return this.#sql.writePresent.all(text, expires, id, now)
+      return this.#sql.writeVersion.all(text, expires, id, now, condition.version)
+    })
+    return afterwards(rows as MaybePromise<Row[]>, ([row]) => {
+      if (!row) return null
+      this.#renewals.written(id, expires)
+      return Number(row.version)
+    })
   }
 
-  renew(id: string, expires: number): boolean {
-    return Number(this.#sql.renew.run(expires, id, Date.now()).changes) > 0
+  /** Given `from`, it may wait a tenth of a second for others to go with, unless the session would end meanwhile. */
+  renew(id: string, expires: number, from?: number): MaybePromise<boolean> {
+    if (from !== undefined && from > Date.now() + ENDING) return this.#renewals.renew({ id, expires, from })
+    if (from !== undefined) return afterwards(this.#renewAll([{ id, expires, from }]), ([renewed]) => renewed === true)
+    const changes = this.#lock.write(() => this.#sql.renew.run(expires, id, Date.now()).changes)
+    return afterwards(changes, (changed) => Number(changed) > 0)
   }
 
-  remove(id: string, version?: Version): boolean {
+  #renewAll(renewals: Renewal[]): MaybePromise<boolean[]> {
+    const rows = JSON.stringify(renewals.map(({ id, from, expires }) => [id, from, expires]))
+    const renewed = this.#lock.write(() => this.#sql.renewAll.all(rows, Date.now()) as Row[])
+    return afterwards(renewed, (found) => {
+      const ids = new Set(found.map(({ id }) => id))
+      return renewals.map(({ id }) => ids.has(id))
+    })
+  }
+
+  remove(id: string, version?: Version): MaybePromise<boolean> {
     const { remove, removeVersion } = this.#sql
-    const [row] = (version === undefined ? remove.all(id) : removeVersion.all(id, version)) as Row[]
-    return row !== undefined && row.expires > Date.now()
+    const rows = this.#lock.write(() => (version === undefined ? remove.all(id) : removeVersion.all(id, version)))
+    return afterwards(rows as MaybePromise<Row[]>, ([row]) => {
+      if (row) this.#renewals.removed(id)
+      return row !== undefined && row.expires > Date.now()
+    })
   }
 
   scan(cursor: string | null, limit: number): RecordPage {
@@ -135,41 +169,73 @@ export class SqliteStore extends RecordStore {
   }
 
   /** Links count as records: one that has ended is deleted, or, if its session lives on, set to end with it. */
-  override prune(limit: number): number {
-    const now = Date.now()
-    let pruned = 0
-    for (const step of [this.#sql.prune, this.#sql.pruneLinks, this.#sql.renewLinks]) {
-      if (pruned < limit) pruned += Number(step.run(now, limit - pruned).changes)
-    }
-    return pruned
+  override prune(limit: number): MaybePromise<number> {
+    return this.#lock.write(() => {
+      const now = Date.now()
+      let pruned = 0
+      for (const step of [this.#sql.prune, this.#sql.pruneLinks, this.#sql.renewLinks]) {
+        if (pruned < limit) pruned += Number(step.run(now, limit - pruned).changes)
+      }
+      return pruned
+    })
   }
 
   /** Links first, so that a session that is linked and written meanwhile is not left without its link. */
-  override removeAll(): void {
-    this.#sql.removeLinks.run()
-    this.#sql.removeAll.run()
+  override removeAll(): MaybePromise<void> {
+    return this.#lock.write(() => {
+      this.#sql.removeLinks.run()
+      this.#sql.removeAll.run()
+    })
   }
 
   override count(): number {
     return Number((this.#sql.count.get(Date.now()) as { count: number | bigint }).count)
   }
 
-  override link(user: string, id: string, expires: number): void {
-    this.#sql.link.run(user, id, expires)
+  override link(user: string, id: string, expires: number): MaybePromise<void> {
+    return this.#lock.write(() => void this.#sql.link.run(user, id, expires))
   }
 
-  override unlink(user: string, id: string): void {
-    this.#sql.unlink.run(user, id)
+  override unlink(user: string, id: string): MaybePromise<void> {
+    return this.#lock.write(() => void this.#sql.unlink.run(user, id))
   }
 
   override linked(user: string): string[] {
     return (this.#sql.linked.all(user, Date.now()) as Row[]).map(({ id }) => id)
   }
 
+  override async check(): Promise<string[]> {
+    const tables = { sessions: this.#tableName, users: `${this.#tableName}_user` }
+    const findings = findingsOf(this.#database, tables)
+    const { patience } = this.#lock
+    if (patience === 0) {
+      findings.push(
+        'The busy timeout is 0, so that a write fails while another process writes: run PRAGMA busy_timeout = 5000 ' +
+          'before the store is made.',
+      )
+    }
+    if (findings.some((finding) => finding.startsWith('The table'))) return findings
+    try {
+      await this.#lock.write(() => this.#sql.writeNothing.run())
+    } catch (error) {
+      findings.push(
+        isLocked(error)
+          ? `Another process has kept the file locked for ${patience} ms: end its transaction.`
+          : `The file cannot be written: ${String(error)}. See to its rights and to the space on its disk.`,
+      )
+    }
+    return findings
+  }
+
   override close(): Promise<void> {
-    return (this.#closing ??= this.#pruning.stop().then(() => {
-      if (this.#ownsDatabase) this.#database.close()
-    }))
+    return (this.#closing ??= this.#close())
+  }
+
+  async #close(): Promise<void> {
+    await this.#pruning.stop()
+    await this.#renewals.flush()
+    await this.#lock.flush()
+    if (this.#ownsDatabase) this.#database.close()
   }
 }
 
@@ -197,8 +263,8 @@ function prepare(database: SqliteDatabase, tableName: string) {
     ) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS ${quoted(`${tableName}_user_expires`)} ON ${links} (expires)`)
   const statement = (sql: string): SqliteStatement => database.prepare(sql)
-  const writing = (sql: string): Omit<SqliteStatement, 'get'> =>
-    'syncUntil' in database ? withLock(database, statement(sql)) : statement(sql)
+  // Not `get`: see above.
+  const writing = (sql: string): Omit<SqliteStatement, 'get'> => statement(sql)
   const insert = `INSERT INTO ${table} (id, text, expires, version) VALUES (?, ?, ?, abs(random() >> 11))`
   const overwrite = `ON CONFLICT (id) DO UPDATE SET text = excluded.text, expires = excluded.expires, version = version + 1`
   const update = `UPDATE ${table} SET text = ?, expires = ?, version = version + 1 WHERE id = ? AND expires > ?`
@@ -211,6 +277,10 @@ function prepare(database: SqliteDatabase, tableName: string) {
     writePresent: writing(`${update} RETURNING version`),
     writeVersion: writing(`${update} AND version = ? RETURNING version`),
     renew: writing(`UPDATE ${table} SET expires = ? WHERE id = ? AND expires > ?`),
+    renewAll: writing(`UPDATE ${table} SET expires = json_extract(r.value, '$[2]') FROM json_each(?) r
+      WHERE ${table}.id = json_extract(r.value, '$[0]') AND expires = json_extract(r.value, '$[1]') AND expires > ?
+      RETURNING id`),
+    writeNothing: writing(`DELETE FROM ${table} WHERE id = '' AND expires < 0`),
     remove: writing(`DELETE FROM ${table} WHERE id = ? RETURNING expires`),
     removeVersion: writing(`DELETE FROM ${table} WHERE id = ? AND version = ? RETURNING expires`),
     scan: statement(`SELECT id, text, expires, version FROM ${table} WHERE id > ? AND expires > ? ORDER BY id LIMIT ?`),
@@ -226,28 +296,6 @@ function prepare(database: SqliteDatabase, tableName: string) {
     pruneLinks: writing(`DELETE FROM ${links} WHERE ${endedLink} AND ${end} IS NULL`),
     renewLinks: writing(`UPDATE ${links} SET expires = ${end} WHERE ${endedLink} AND ${end} IS NOT NULL`),
     removeLinks: writing(`DELETE FROM ${links}`),
-  }
-}
-
-/**
- * libsql leaves a statement unfinished that finds the file locked; from then on SQLite silently commits nothing on that
- * connection. So the lock is taken first, except in a transaction of the application's own, which has to take it itself.
- */
-function withLock(database: SqliteDatabase, statement: SqliteStatement): Omit<SqliteStatement, 'get'> {
-  const locked = <T>(write: () => T): T => {
-    if (database.inTransaction) return write()
-    database.exec('BEGIN IMMEDIATE')
-    try {
-      const result = write()
-      database.exec('COMMIT')
-      return result
-    } finally {
-      if (database.inTransaction) database.exec('ROLLBACK')
-    }
-  }
-  return {
-    all: (...values) => locked(() => statement.all(...values)),
-    run: (...values) => locked(() => statement.run(...values)),
   }
 }
 
