@@ -1,4 +1,6 @@
-import { defineConfig } from 'vitest/config'
+import { readdirSync, readFileSync } from 'node:fs'
+import path from 'node:path'
+import { defineConfig, type Plugin } from 'vitest/config'
 
 // `npm run matrix` has the tests run on the packed library, and on other versions of Express.
 const { PACKED_LIBRARY: packed, EXPRESS: express = 'express' } = process.env
@@ -8,15 +10,48 @@ const library = [
   { find: /^(?:\.\.\/)+src\/(.+)$/, replacement: `${packed}/dist/$1.js` },
 ]
 
-export default defineConfig({
+/** The packed library has its entries only: it cannot run tests that import one of the modules within. */
+const INNER = /^(?!import type ).* from '(?:\.\.\/)+src\/(?!testing'|index'|stores\/(?:sqlite|redis|postgres|mysql)')/m
+const testFiles = readdirSync('test', { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.test.ts'))
+const testsOfInnerModules = testFiles
+  .map((file) => path.join('test', file))
+  .filter((file) => INNER.test(readFileSync(file, 'utf8')))
+
+/** Node cannot require TypeScript: what the source requires later is imported, at its end so that lines keep their numbers. */
+const REQUIRED_LATER = /\brequire\('(\.[^']+)'\)(?= as typeof import)/g
+const importRequired: Plugin = {
+  name: 'import-what-is-required-later',
+  enforce: 'pre',
+  transform(code, id) {
+    if (!/\/src\/.*\.ts$/.test(id)) return
+    const imports: string[] = []
+    const imported = code.replace(REQUIRED_LATER, (_, path: string) => {
+      imports.push(`import * as later${imports.length} from '${path}'`)
+      return `later${imports.length - 1}`
+    })
+    return { code: `${imported}\n${imports.join('\n')}`, map: null }
+  },
+}
+
+/** `npm test` is the mode `quick`, the others are `npm run test:rest`, and both together are all. */
+const filters: Record<string, string[]> = { quick: ['!server && !slow'], rest: ['server || slow'] }
+
+export default defineConfig(({ mode }) => ({
+  plugins: [importRequired],
   resolve: { alias: [...(packed ? library : []), { find: /^express$/, replacement: express }] },
   test: {
     include: ['test/**/*.test.ts'],
+    exclude: packed ? testsOfInnerModules : [],
     globalSetup: 'test/support/build.ts',
-    env: { NO_DEPRECATION: 'express-session' },
+    env: { NO_DEPRECATION: 'express-session', TEST_MODE: mode },
+    tags: [
+      { name: 'server', description: 'needs a server or another program' },
+      { name: 'slow', description: 'takes seconds: compilers, packing, many processes, long searches' },
+    ],
+    tagsFilter: filters[mode],
     testTimeout: 30_000,
     hookTimeout: 60_000,
     maxWorkers: 2,
     maxConcurrency: 20,
   },
-})
+}))

@@ -4,7 +4,6 @@ import type * as envelope from './features/sealing/envelope'
 import * as errors from './base/errors'
 import type * as events from './features/events/events'
 import type * as messages from './features/flash/flash'
-import { createSessions } from './middleware'
 import type * as options from './options/options'
 import * as records from './store/record-store'
 import type * as sealed from './features/sealing/sealed-store'
@@ -12,7 +11,7 @@ import * as sessions from './session/session'
 import type * as api from './sessions'
 import * as stores from './store/store'
 import * as memory from './stores/memory'
-import type * as users from './features/users/user-sessions'
+import type * as users from './features/users/api'
 
 declare global {
   namespace Express {
@@ -30,14 +29,25 @@ declare global {
 }
 
 /**
- * Makes the session middleware.
- * @param options an object of options; or only the secret that signs the session cookie, or a list of secrets, which stands
- *   for `{ secret, resave: false, saveUninitialized: false, clearCookie: true }`, with `NODE_ENV=production` also for
- *   `cookie: { httpOnly: true, secure: 'auto', sameSite: 'lax' }`
+ * Makes the session middleware with the recommended options.
+ * @param secret what signs the session cookie; in a list the first signs, all verify
+ * @param options what is to be different: it is added to, and wins over, `{ resave: false, saveUninitialized: false,
+ *   clearCookie: true, timeout: 30_000 }`, with `NODE_ENV=production` also `cookie: { httpOnly: true, secure: 'auto',
+ *   sameSite: 'lax' }`, of which each setting can be replaced by itself
+ * @throws TypeError with the code `ERR_SESSION_OPTION`, which names the option that cannot be used, or when there is no secret
+ */
+function session(
+  secret: session.Secret | session.Secret[] | undefined,
+  options?: session.FurtherOptions,
+): session.Sessions
+/**
+ * Makes the session middleware with the defaults of express-session.
  * @throws TypeError with the code `ERR_SESSION_OPTION`, which names the option that cannot be used
  */
-function session(options?: session.SessionOptions | session.Secret | session.Secret[]): session.Sessions
-function session(...given: options.Given): session.Sessions {
+function session(options?: session.SessionOptions): session.Sessions
+function session(...given: unknown[]): session.Sessions {
+  // Whoever needs the classes alone does not wait for the rest.
+  const { createSessions } = require('./middleware') as typeof import('./middleware')
   return createSessions(given, deprecate)
 }
 
@@ -57,6 +67,7 @@ namespace session {
   /* eslint-enable @typescript-eslint/no-empty-object-type */
 
   export type Sessions = api.Sessions
+  export type StoredSession = api.StoredSession
   export type UserSession = users.UserSession
   export import Session = sessions.Session
   export import Cookie = cookies.Cookie
@@ -66,6 +77,7 @@ namespace session {
   export import SessionError = errors.SessionError
 
   export type Secret = options.Secret
+  export type FurtherOptions = options.FurtherOptions
   export type Transport = options.Transport
   export type HashIds = sealed.HashIds
   export type Encryption = envelope.Encryption

@@ -1,16 +1,27 @@
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { RequestHandler } from 'express'
-import type session = require('./index')
+import { OptionError } from './base/errors'
 import type { SessionEvents } from './features/events/events'
-import type { Flash } from './features/flash/flash'
-import type { Session } from './session/session'
-import type { UserSessionsApi } from './features/users/user-sessions'
+import { flashOver, type Flash } from './features/flash/flash'
+import { userSessionsApi, type UserSessionsApi } from './features/users/api'
+import { find } from './request/admit'
+import { presentedByApplication } from './request/identify'
+import type { Presented } from './request/signer'
+import { Visit, type VisitedRequest } from './request/visit'
+import type { SessionData } from './session/augmented'
+import { missing, type LiveSession as StoredLive, type Session } from './session/session'
+import type { Settings } from './settings'
+import type { RecordStore } from './store/record-store'
 
-type SessionData = session.SessionData
 type LiveSession = Session & Partial<SessionData>
+
+/** The data of a stored session; like `req.session`, it may lack every key of `SessionData` but the cookie. */
+export type StoredSession = Partial<SessionData> & Pick<SessionData, 'cookie'>
 
 /** What `session()` returns: the middleware, and what can be done with sessions outside of `req.session`. */
 export interface Sessions extends RequestHandler {
+  /** The middleware, for `node:http` and others that have no requests of Express. */
+  (req: IncomingMessage, res: ServerResponse, next: (error?: unknown) => void): void
   /** Emits an event for what happens to sessions. */
   readonly events: SessionEvents
   /**
@@ -20,21 +31,33 @@ export interface Sessions extends RequestHandler {
    * @param target a request behind the middleware, or a session ID
    * @throws SessionError when the session is gone (`ERR_SESSION_MISSING`, `ERR_SESSION_DESTROYED`), or others were faster
    *   a hundred times (`ERR_SESSION_CONFLICT`)
-   * @throws TypeError when the request has not come through this middleware
+   * @throws TypeError when the request has not come through this middleware, or when the function calls `update` or another
+   *   method of the same session
    */
   update(target: IncomingMessage | string, change: (session: LiveSession) => unknown): Promise<void>
   /** The stored data of a session, or `undefined` when there is none, or it has timed out. */
-  get(id: string): Promise<SessionData | undefined>
+  get(id: string): Promise<StoredSession | undefined>
   /**
    * The session of a request that has no response to end, such as a WebSocket upgrade, or `undefined`. It is also put
    * on the request. Nothing stores it but its `save`. Rejects with the store's error, whatever `onLoadError` says.
    */
   load(req: IncomingMessage): Promise<LiveSession | undefined>
+  /**
+   * Logs in: destroys the request's session, against session fixation, and stores a new one with this data.
+   * @throws SessionError as `save` does
+   * @throws TypeError when the request has not come through this middleware
+   */
+  login(req: IncomingMessage, data: Partial<SessionData>): Promise<void>
+  /**
+   * Logs out: destroys the request's session. With the option `clearCookie`, as in the short form, the cookie goes, too.
+   * @throws TypeError when the request has not come through this middleware
+   */
+  logout(req: IncomingMessage): Promise<void>
   /** Destroys a session by its ID; no error when there is none. */
   destroy(id: string): Promise<void>
   /**
-   * Gives the session of a request a new ID and keeps its data, as after a change of privileges. Requests under way
-   * may use the old ID for `renewalGrace` ms; on a classic store it is dead at once. `req.session` is a new object then.
+   * Gives the client of a request a new token for its session, as after a gain of rights: what it held before opens the
+   * session no more. The session keeps its ID, its data and its object. Stores what was changed.
    * @throws SessionError when the session is gone, with the codes of `update`
    * @throws TypeError when the request has not come through this middleware
    */
@@ -49,4 +72,97 @@ export interface Sessions extends RequestHandler {
    * @throws TypeError without the option `user`
    */
   readonly users: UserSessionsApi
+}
+
+/** Makes a visit without a response: of a request, or of what is presented in its place. */
+type VisitOf = (req: VisitedRequest, presented?: readonly Presented[]) => Visit
+
+export function sessionsApi(settings: Settings, visitOf: VisitOf): Omit<Sessions, keyof RequestHandler> {
+  const { access, events, property, store, users } = settings
+
+  const visitIn = (req: IncomingMessage): Visit | undefined => {
+    const visit = (req as VisitedRequest)[settings.visitKey]
+    return visit instanceof Visit ? visit : undefined
+  }
+  const visitBehind = (req: IncomingMessage): Visit => {
+    const visit = visitIn(req)
+    if (visit) return visit
+    throw new TypeError('this request has no session: it has not come through this session middleware')
+  }
+
+  /** A visit for a session of which only the ID is known. */
+  const visitById = (id: string): Visit =>
+    visitOf({ headers: {}, url: '/' } as unknown as VisitedRequest, [presentedByApplication(id)])
+
+  const loaded = async (visit: Visit): Promise<boolean> => {
+    await visit.begin()
+    return visit.state === 'stored'
+  }
+
+  const api: Omit<Sessions, keyof RequestHandler> = {
+    events,
+    update: (target, change) =>
+      quietly(async () => {
+        const visit = typeof target === 'string' ? visitById(target) : visitBehind(target)
+        if (typeof target === 'string' && !(await loaded(visit))) throw missing()
+        await visit.update(change)
+      }),
+    async get(id) {
+      const known = await find(settings, id)
+      return known ? access().dataOf(id, known) : undefined
+    },
+    async load(request) {
+      const req = request as VisitedRequest
+      return (await loaded(visitOf(req))) ? (req[property] as StoredLive) : undefined
+    },
+    login: (req, data) =>
+      quietly(async () => {
+        const visit = visitBehind(req)
+        const session = (req as VisitedRequest)[property] as StoredLive | undefined
+        await (session ? visit.regenerate(session) : visit.generate())
+        await visit.save(Object.assign(visit.requireSession(), data))
+      }),
+    logout: (req) =>
+      quietly(async () => {
+        const visit = visitBehind(req)
+        const session = (req as VisitedRequest)[property] as StoredLive | undefined
+        if (session) await visit.destroy(session)
+      }),
+    destroy: (id) =>
+      quietly(async () => {
+        await visitById(id).destroyById(id)
+        settings.underWay.leave(id)
+      }),
+    renew: (req) => quietly(async () => visitBehind(req).renew()),
+    flash(req) {
+      const visit = visitBehind(req)
+      return flashOver(
+        () => visit.notes,
+        (change) => quietly(() => visit.updateNotes(change)),
+      )
+    },
+    get users() {
+      if (!users) throw new OptionError('sessions.users needs the option user, which tells whose session it is')
+      return userSessionsApi(users, store as RecordStore, {
+        sessionOf: (req) => visitIn(req) && ((req as VisitedRequest)[property] as StoredLive | undefined),
+        leave: (key) => settings.underWay.leave(key),
+        async enter(key) {
+          const visit = visitById(key)
+          if (!(await loaded(visit))) return false
+          const session = visit.requireSession()
+          if (!users.isDue(session, visit.notes)) return false
+          await visit.save(session)
+          return true
+        },
+      })
+    },
+  }
+  return api
+}
+
+/** A promise that does not end the process when nobody awaits it and it rejects. */
+function quietly<T>(work: () => Promise<T>): Promise<T> {
+  const promise = work()
+  promise.catch(() => undefined)
+  return promise
 }

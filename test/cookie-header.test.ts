@@ -5,7 +5,9 @@ import cookie from 'cookie'
 import signature from 'cookie-signature'
 import { describe, expect, test } from 'vitest'
 import { Cookie } from '../src/session/cookie'
-import { readSessionId, Signer, writeSessionCookie } from '../src/request/cookie-header'
+import { readCookies } from '../src/request/identify'
+import { Signer, type Presented } from '../src/request/signer'
+import { writeSessionCookie } from '../src/response/set-cookie'
 
 const NEW = 'the newer of the secrets'
 const OLD = 'the older of the secrets'
@@ -17,8 +19,8 @@ function requestWith(header: string | undefined, more: object = {}): IncomingMes
   return Object.assign(req, more)
 }
 
-const read = (header: string | undefined, more?: object): ReturnType<typeof readSessionId> =>
-  readSessionId(requestWith(header, more), 'sid', new Signer([NEW, OLD]))
+const read = (header: string | undefined, more?: object): Presented | undefined =>
+  readCookies(requestWith(header, more), 'sid', new Signer([NEW, OLD]))[0]
 
 describe('the ID in a Cookie header', () => {
   test.each<[string, string]>([
@@ -33,7 +35,7 @@ describe('the ID in a Cookie header', () => {
     ['behind one that is not signed, empty, or cannot be decoded', `sid=x; sid=; sid=s%3A%; sid=${signed('a')}`],
     ['before others that are signed, too', `sid=${signed('a')}; sid=${signed('b')}`],
   ])('%s', (_, header) => {
-    expect(read(header)).toMatchObject({ id: 'a', oldSecret: false })
+    expect(read(header)).toMatchObject({ key: 'a', token: undefined, oldSecret: false })
   })
 
   test.each<[string, string | undefined]>([
@@ -52,20 +54,20 @@ describe('the ID in a Cookie header', () => {
   test('signed by an older secret, it is known to be, every time', () => {
     const signer = new Signer([NEW, OLD])
     for (let times = 0; times < 2; times++) {
-      const presented = readSessionId(requestWith(`sid=${signed('a', OLD)}`), 'sid', signer)
-      expect(presented).toEqual({ id: 'a', oldSecret: true })
+      const [presented] = readCookies(requestWith(`sid=${signed('a', OLD)}`), 'sid', signer)
+      expect(presented).toMatchObject({ key: 'a', oldSecret: true, encoded: undefined })
     }
   })
 
   test('what only cookie-parser has seen counts, signed by it or by this', () => {
-    expect(read(undefined, { signedCookies: { sid: 'a' } })).toMatchObject({ id: 'a' })
-    expect(read(undefined, { cookies: { sid: decodeURIComponent(signed('a')) } })).toMatchObject({ id: 'a' })
+    expect(read(undefined, { signedCookies: { sid: 'a' } })).toMatchObject({ key: 'a' })
+    expect(read(undefined, { cookies: { sid: decodeURIComponent(signed('a')) } })).toMatchObject({ key: 'a' })
     expect(read(undefined, { cookies: { sid: 's:a.forged' }, signedCookies: { sid: false } })).toBeUndefined()
   })
 
   test('a cookie that was seen thousands of cookies ago is still verified', () => {
     const signer = new Signer([NEW])
-    const visit = (id: string): unknown => readSessionId(requestWith(`sid=${signed(id)}`), 'sid', signer)?.id
+    const visit = (id: string): unknown => readCookies(requestWith(`sid=${signed(id)}`), 'sid', signer)[0]?.key
     for (let round = 0; round < 2; round++) {
       for (let n = 0; n < 12_000; n++) if (visit(`${n}`) !== `${n}`) throw new Error(`${n} was not verified`)
     }

@@ -3,6 +3,7 @@ import { decide, type Policy, type Situation } from '../src/request/decide'
 
 /** A returning visitor whose session is in the store as it is. */
 const RETURNING: Situation = {
+  gone: false,
   unset: false,
   hasId: true,
   presented: true,
@@ -11,7 +12,7 @@ const RETURNING: Situation = {
   saved: true,
   everSaved: true,
   oldSecret: false,
-  moved: false,
+  renewed: false,
   expires: true,
 }
 const CHANGED = { ...RETURNING, changed: true, saved: false }
@@ -29,7 +30,9 @@ describe('what the end of a response does', () => {
     ['returning, changed and saved by hand', { ...CHANGED, saved: true }, {}, 'touch', true],
     ['returning, settings changed', { ...RETURNING, settingsChanged: true, saved: false }, {}, 'save', true],
     ['returning, signed by an older secret', { ...RETURNING, oldSecret: true }, {}, 'touch', true],
-    ['returning, renewed ID', { ...RETURNING, presented: false, moved: true }, {}, 'nothing', true],
+    ['returning, given a new token', { ...RETURNING, renewed: true }, {}, 'touch', true],
+    ['destroyed by the request', { ...RETURNING, gone: true, unset: true }, { unset: 'destroy' }, 'nothing', false],
+    ['shut out, and changed', { ...CHANGED, gone: true }, { rolling: true }, 'nothing', false],
     ['new, untouched', NEW, {}, 'nothing', false],
     ['new, untouched, saveUninitialized', NEW, { saveUninitialized: true }, 'save', true],
     ['new, untouched, rolling', NEW, { rolling: true }, 'nothing', false],

@@ -1,8 +1,13 @@
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
 import express from 'express'
 import request from 'supertest'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { SessionOptions } from '../src'
+import type { Hints } from '../src/features/hints/hints'
 
 type Factory = typeof import('../src/index.js')
 type Handler = (req: express.Request, res: express.Response) => unknown
@@ -149,22 +154,211 @@ describe('the mistakes that are noticed while an app is developed, each told onc
     expect(told).toEqual(aHint('two session middlewares use one cookie, connect.sid', '#two-middlewares'))
   })
 
-  test('a memory store in each worker of a cluster', async () => {
-    vi.stubEnv('NODE_UNIQUE_ID', '1')
-    expect(await hintsOf({}, (_req, res) => res.end())).toEqual(aHint('worker', '#memory-store-with-workers'))
+  test('a memory store in each worker of a cluster', () => {
+    const folder = mkdtempSync(path.join(tmpdir(), 'sessile-cluster-'))
+    const program = path.join(folder, 'app.cjs')
+    writeFileSync(
+      program,
+      `const cluster = require('node:cluster')
+      if (cluster.isPrimary) cluster.fork()
+      else {
+        process.on('warning', ({ message }) => { console.log(message); process.exit() })
+        require(${JSON.stringify(path.resolve('dist'))})({ secret: '${secret}', resave: false, saveUninitialized: false })
+      }`,
+    )
+    const { stdout } = spawnSync(process.execPath, [program], { encoding: 'utf8' })
+    expect(stdout).toMatch(/worker.*#memory-store-with-workers/)
+    rmSync(folder, { recursive: true })
+  })
+
+  const DAY = 86_400_000
+  test.each<[object, RegExp]>([
+    [{ cookie: { maxAge: 3600 } }, /cookie\.maxAge is 3\.6 seconds \(3600 ms\): is it meant to be in another unit/],
+    [{ cookie: { maxAge: 1000 * DAY } }, /cookie\.maxAge is 1000 days/],
+    [{ idleTimeout: 1800 }, /idleTimeout is 1\.8 seconds/],
+    [{ absoluteTimeout: 43_200 }, /absoluteTimeout is 43\.2 seconds/],
+    [{ renewalTimeout: 900 }, /renewalTimeout is 0\.9 seconds/],
+    [{ cookie: { expires: new Date(0) } }, /cookie\.expires is past: every session has ended when it begins/],
+    [{ cookie: { expires: new Date(4e12) } }, /cookie\.expires is one moment, 2096-.*: every session made after it/],
+    [{ cookie: { expires: 3_600_000 } }, /cookie\.expires is the number 3600000, and has to be a Date/],
+  ])('lifetimes that are hardly meant: %j', async (options, message) => {
+    expect(await hintsOf(options as SessionOptions, (_req, res) => res.end(), 0)).toEqual(
+      aHint(message, '#lifetimes-that-are-hardly-meant'),
+    )
+  })
+
+  test("a store's lifetime in another unit than the store's", async () => {
+    const session = await load()
+    const store = new session.MemoryStore({ ttl: 3600 })
+    expect(await hintsOf({ store }, set, 0)).toEqual(aHint("the store's ttl is 3.6 seconds"))
+  })
+
+  test('but not lifetimes as people have them, nor none', async () => {
+    const options = { cookie: { maxAge: 400 * DAY }, idleTimeout: 30 * 60_000, absoluteTimeout: 0 }
+    expect(await hintsOf(options, set)).toEqual([])
+  })
+
+  test('two middlewares whose cookies are good for each other', async () => {
+    const session = await load()
+    const store = new session.MemoryStore()
+    const make = (options: object): unknown =>
+      session({ secret, store, resave: false, saveUninitialized: false, ...options })
+    make({ name: 'shop' })
+    make({ name: 'shop' })
+    make({ name: 'other', secret: `${secret}, another one` })
+    await warned()
+    expect(told).toEqual([])
+    make({ name: 'admin' })
+    await warned()
+    expect(told).toEqual(aHint('shop and admin, share a store and a secret', 'signName', '#one-store-for-two'))
+  })
+
+  test('but not those that sign their names', async () => {
+    const session = await load()
+    const store = new session.MemoryStore()
+    const options = { secret, store, resave: false, saveUninitialized: false, signName: true }
+    session({ ...options, name: 'shop' })
+    session({ ...options, name: 'admin' })
+    await warned()
+    expect(told).toEqual([])
+  })
+})
+
+/** What the middleware tells its hints when it notices something. */
+describe('what the middleware notices', () => {
+  const { parse, stringify } = JSON
+  class Money {
+    amount = 5
+  }
+
+  async function toldBy(notice: (hints: Hints) => void, option?: boolean): Promise<string[]> {
+    const { hintsBy } = await import('../src/features/hints/hints.js')
+    const hints = hintsBy(option)
+    if (hints) notice(hints)
+    await warned()
+    return told
+  }
+
+  test.each<[string, object, string]>([
+    ['a Date', { at: new Date() }, 'req.session.at is a Date, and the next request finds a string there'],
+    ['a Map', { cart: new Map() }, 'req.session.cart is a Map, and the next request finds an empty object there'],
+    ['a Set', { seen: { ids: new Set([1]) } }, 'req.session.seen.ids is a Set'],
+    [
+      'a class',
+      { list: [{ price: new Money() }] },
+      'req.session.list[0].price is a Money, .* finds a plain object there',
+    ],
+    ['a function', { greet: () => 'hi' }, 'req.session.greet is a function, and the next request finds nothing there'],
+    ['NaN', { total: NaN }, 'req.session.total is NaN, and the next request finds null there'],
+    ['a Buffer', { key: Buffer.from('a') }, 'req.session.key is a Buffer, .* finds what its toJSON answers there'],
+  ])('a value that comes back as something else: %s', async (_name, data, message) => {
+    const expected = message.replace(/[.[\]]/g, '\\$&').replace('\\.*', '.*')
+    expect(await toldBy((hints) => hints.storing(data, JSON))).toEqual(aHint(expected, '#values-that-change'))
+  })
+
+  test('values that come back as they were, and those that a serializer keeps, give no hint', async () => {
+    const fine = {
+      n: 1,
+      list: [{ a: null, b: undefined }],
+      none: Object.create(null) as object,
+      text: '',
+      cookie: new Money(),
+    }
+    const circle: Record<string, unknown> = {}
+    circle['self'] = circle
+    const hints = await toldBy((hints) => {
+      hints.storing(fine, JSON)
+      hints.storing(circle, JSON)
+      hints.storing(Object.assign(Object.create({}) as object, { save: () => 1 }), JSON)
+      hints.storing({ at: new Date() }, { stringify, parse })
+    })
+    expect(hints).toEqual([])
+  })
+
+  test('only the first sessions are looked through', async () => {
+    const look = vi.fn(() => 1)
+    await toldBy((hints) => {
+      for (let n = 0; n < 1000; n++)
+        hints.storing(
+          {
+            get a() {
+              return look()
+            },
+          },
+          JSON,
+        )
+    })
+    expect(look).toHaveBeenCalledTimes(50)
+  })
+
+  test('a replaced session', async () => {
+    expect(await toldBy((hints) => hints.replaced({ user: 1 }))).toEqual(
+      aHint('req.session was replaced', 'req.session.user = …', '#replaced-session'),
+    )
+  })
+
+  test('but not one that was removed', async () => {
+    const hints = await toldBy((hints) => {
+      hints.replaced(null)
+      hints.replaced(undefined)
+    })
+    expect(hints).toEqual([])
+  })
+
+  test('the ID of a session that is not stored', async () => {
+    expect(await toldBy((hints) => hints.idOfUnstored('/form?token=x'))).toEqual(
+      aHint('session of /form was used, .* has another ID', '#id-of-a-session-that-is-not-stored'),
+    )
+  })
+
+  test('a login without a new ID', async () => {
+    expect(await toldBy((hints) => hints.keptIdAtLogin())).toEqual(aHint('regenerate', '#login-without-a-new-id'))
+  })
+
+  test('no hint has the query of a request', async () => {
+    const hints = await toldBy((hints) => {
+      for (let n = 0; n < 20; n++) hints.pathMissed('/app', '/a?password=1')
+      hints.idOfUnstored('/a?password=1')
+    })
+    expect(hints).toHaveLength(2)
+    expect(hints.join()).not.toContain('password')
+  })
+
+  test('in production only the cookie that no browser gets, as the proxy is not trusted', async () => {
+    vi.stubEnv('NODE_ENV', 'production')
+    const hints = await toldBy((hints) => {
+      expect(hints.watchesNext()).toBe(false)
+      hints.storing({ at: new Date() }, JSON)
+      hints.replaced({})
+      hints.idOfUnstored('/')
+      hints.keptIdAtLogin()
+      hints.secondMiddleware('a')
+      hints.stored('x'.repeat(100_000), 'id')
+      hints.memoryStore()
+      for (let n = 0; n < 30; n++) hints.cookieGiven()
+      for (let n = 0; n < 30; n++) hints.pathMissed('/app', '/')
+      hints.made({ name: 'a', secrets: [], signName: false, cookie: { maxAge: 1 } }, {})
+      hints.insecure(false)
+      hints.insecure(true)
+    })
+    expect(hints).toEqual(aHint('a proxy says it is, but is not trusted', '#secure-cookie'))
+  })
+
+  test('and with hints: true all of them', async () => {
+    vi.stubEnv('NODE_ENV', 'production')
+    expect(await toldBy((hints) => hints.keptIdAtLogin(), true)).toHaveLength(1)
   })
 })
 
 describe('nobody is told', () => {
   test('with hints: false', async () => {
-    vi.stubEnv('NODE_UNIQUE_ID', '1')
-    expect(await hintsOf({ hints: false, cookie: { secure: true } }, set, 25)).toEqual([])
+    const options = { hints: false, cookie: { secure: true, maxAge: 1 } }
+    expect(await hintsOf(options, set, 25, { 'X-Forwarded-Proto': 'https' })).toEqual([])
   })
 
-  test('in production', async () => {
+  test('in production, but for the proxy that is not trusted', async () => {
     vi.stubEnv('NODE_ENV', 'production')
     vi.spyOn(console, 'warn').mockReturnValue(undefined)
-    vi.stubEnv('NODE_UNIQUE_ID', '1')
     expect(await hintsOf({ cookie: { secure: true } }, set, 25)).toEqual([])
   })
 

@@ -7,8 +7,9 @@ import original from 'express-session'
 import { Redis } from 'ioredis'
 import { createClient } from 'redis'
 import request from 'supertest'
-import { describe, expect, test, vi } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import session from '../src'
+import { resolveOptions, type ResolvedOptions } from '../src/options/resolve'
 import { MysqlStore } from '../src/stores/mysql'
 import { PostgresStore } from '../src/stores/postgres'
 import { RedisStore } from '../src/stores/redis'
@@ -77,6 +78,13 @@ describe('what cannot be used is refused when the middleware is made', () => {
     ['onSessionLimit without user', { onSessionLimit: 'refuse' }, /onSessionLimit option needs the option user/],
     ['describe without user', { describe: () => 1 }, /describe option needs the option user/],
     ['timeout', { timeout: -1 }, /timeout option must be a number of ms, not below 0/],
+    ['conflict', { conflict: 'last' }, /conflict option must be one of "merge", "overwrite", "error"; it is "last"/],
+    ['signName', { signName: 'yes' }, /signName option must be true or false; it is "yes"/],
+    [
+      'signName where nothing is signed',
+      { signName: true, transport: { read: () => null, write: () => undefined } },
+      /signName option is for the cookie, which the option transport replaces/,
+    ],
     ['onSaveError', { onSaveError: 'retry' }, /onSaveError option must be one of "respond", "error", "disconnect"/],
     ['encryption', { encryption: 'short' }, /encryption option/],
     ['an empty encryption', { encryption: '' }, /encryption option/],
@@ -89,6 +97,26 @@ describe('what cannot be used is refused when the middleware is made', () => {
 
   test.each([undefined, null, '', Buffer.alloc(0)])('a secret alone that is %j', (none) => {
     expect(() => session(none as never)).toThrow(/^session\(\) was given a secret that is undefined or empty/)
+  })
+
+  const store = new session.MemoryStore()
+  test.each<[unknown[], RegExp]>([
+    [[secret, { store }, 5], /takes a secret and an object of options, and nothing more$/],
+    [[secret, undefined], /what follows the secret in session\(\) must be an object of options; it is undefined$/],
+    [[secret, null], /what follows the secret .* it is null$/],
+    [[secret, 'another secret'], /what follows the secret .* it is "another secret"$/],
+    [[secret, [store]], /what follows the secret .* it is an Array$/],
+    [[secret, Buffer.alloc(32)], /what follows the secret .* it is a Buffer$/],
+    [[secret, { secret }], /two secrets: leave the option secret out$/],
+    [[{ secret }, { store }], /takes options after a secret, and only there/],
+    [[undefined, { store }], /a secret that is undefined or empty; is the environment variable set/],
+    [[5], /takes a secret, a list of secrets, or an object of options$/],
+    [[secret, { cookie: 5 }], /cookie option must be an object of cookie settings/],
+    [[secret, { encryption: undefined }], /encryption option is undefined/],
+  ])('what session() is called with: %j', (given, message) => {
+    const make = (): unknown => (session as (...given: unknown[]) => unknown)(...given)
+    expect(make).toThrow(message)
+    expect(make).toThrow(TypeError)
   })
 
   test('deprecation notices name the line that calls session(), each of them', () => {
@@ -116,6 +144,7 @@ describe('what cannot be used is refused when the middleware is made', () => {
     [{ cookie: { sameSite: 'None' } }, "cookie.sameSite option 'none' without cookie.secure: browsers refuse"],
     [{ cookie: { partitioned: true } }, 'cookie.partitioned option without cookie.secure: browsers refuse'],
     [{ secret: 'keyboard cat' }, 'well-known example'],
+    [{ secret: undefined }, 'secret option is undefined or empty, and every request fails'],
     [{ touchAfter: 60_000, cookie: { maxAge: 60_000 } }, 'touchAfter option is not below cookie.maxAge'],
     [{ resave: 'false' }, 'resave option must be true or false; "false" counts as true'],
     [{ proxy: 1 }, 'proxy option must be true or false; 1 is ignored'],
@@ -129,6 +158,81 @@ describe('what cannot be used is refused when the middleware is made', () => {
     session({ ...plain, touchAfter: Infinity, cookie: { maxAge: 60_000 } })
     expect(warned).not.toHaveBeenCalled()
     warned.mockRestore()
+  })
+})
+
+describe('a secret, and what is to be different from the recommended options', () => {
+  const resolved = (...given: unknown[]): ResolvedOptions => resolveOptions(given, () => undefined)
+  const DEVELOPMENT = { resave: false, saveUninitialized: false, clearCookie: true, timeout: 30_000, cookie: {} }
+  const IN_PRODUCTION = { httpOnly: true, secure: 'auto', sameSite: 'lax' }
+  const inProduction = (): unknown => vi.stubEnv('NODE_ENV', 'production')
+  afterEach(() => void vi.unstubAllEnvs())
+
+  test.each([[[secret]], [[[secret, 'the one before']]], [[secret, {}]]])('the recommended ones: %j', (given) => {
+    expect(resolved(...given)).toMatchObject(DEVELOPMENT)
+    inProduction()
+    expect(resolved(...given)).toMatchObject({ ...DEVELOPMENT, cookie: IN_PRODUCTION })
+  })
+
+  test('those given win, and the others stay', () => {
+    const store = new session.MemoryStore()
+    const given = { store, resave: true, clearCookie: false, timeout: 0, name: 'sid', idleTimeout: 60_000 }
+    expect(resolved(secret, given)).toMatchObject({ ...given, saveUninitialized: false, secrets: [secret] })
+  })
+
+  test('the cookie is merged, setting by setting', () => {
+    inProduction()
+    expect(resolved(secret, { cookie: { maxAge: 60_000, sameSite: 'strict' } }).cookie).toEqual({
+      ...IN_PRODUCTION,
+      maxAge: 60_000,
+      sameSite: 'strict',
+    })
+    const { cookie } = resolved(secret, { cookie: () => ({ secure: true }) })
+    expect((cookie as (req: unknown) => unknown)({})).toEqual({ ...IN_PRODUCTION, secure: true })
+  })
+
+  test('an option that is undefined is not given', () => {
+    inProduction()
+    const nothing = { resave: undefined, saveUninitialized: undefined, timeout: undefined, cookie: undefined }
+    expect(resolved(secret, nothing)).toMatchObject({ ...DEVELOPMENT, cookie: IN_PRODUCTION })
+  })
+
+  test('no deprecation notice', () => {
+    const told: string[] = []
+    resolveOptions([secret, { name: 'sid' }], (message) => told.push(message))
+    resolveOptions([secret, { resave: undefined }], (message) => told.push(message))
+    expect(told).toEqual([])
+  })
+
+  test('the store that is given keeps the sessions', async () => {
+    const store = new session.MemoryStore()
+    const app = express().use(session(secret, { store, hints: false }))
+    app.get('/', (req, res) => void res.send(String((dataOf(req)['n'] = 1))))
+    await request(app).get('/').expect(200)
+    expect(await store.length()).toBe(1)
+  })
+
+  test('timeout: by default only for record stores, in the classic form', () => {
+    class Classic extends session.Store {
+      get = (): void => undefined
+      set = (): void => undefined
+      destroy = (): void => undefined
+    }
+    const { timeout: ofClassic } = resolved({ ...plain, store: new Classic() })
+    const { timeout: ofClassicInShort } = resolved(secret, { store: new Classic() })
+    const { timeout: ofRecords } = resolved({ ...plain, store: new session.MemoryStore() })
+    const { timeout: ofTheDefault } = resolved(plain)
+    expect([ofClassic, ofClassicInShort, ofRecords, ofTheDefault]).toEqual([0, 30_000, 30_000, 30_000])
+    expect(resolved({ ...plain, timeout: 0 }).timeout).toBe(0)
+    expect(resolved({ ...plain, timeout: 2 ** 31 }).timeout, 'longer than a timer can wait').toBe(0)
+  })
+
+  test('signName and conflict have the defaults of express-session and of sessile', () => {
+    expect(resolved(plain)).toMatchObject({ signName: false, conflict: 'merge' })
+    expect(resolved({ ...plain, signName: true, conflict: 'error' })).toMatchObject({
+      signName: true,
+      conflict: 'error',
+    })
   })
 })
 
@@ -465,7 +569,7 @@ describe('the small things', () => {
     // A store that is down is told, though every visitor gets an answer.
     expect(warned.mock.calls).toEqual([
       [
-        expect.stringMatching(/^a session could not be loaded \(SessionError: the session store did not answer get/),
+        expect.stringMatching(/^a session could not be loaded \(SessionError: the session store did not answer load/),
         { type: 'SessionWarning', code: 'SESSION_LOAD_SKIPPED' },
       ],
     ])

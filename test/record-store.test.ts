@@ -2,7 +2,7 @@ import express, { type ErrorRequestHandler } from 'express'
 import request from 'supertest'
 import { afterEach, describe, expect, test } from 'vitest'
 import session from '../src'
-import { Signer } from '../src/request/cookie-header'
+import { Signer } from '../src/request/signer'
 import { SECRET } from './support/app'
 
 /** A memory store whose `scan` never comes to an end. */
@@ -75,16 +75,16 @@ describe('a store that rejects with nothing', () => {
   test('while loading: the error handler is called', async () => {
     const cookie = `connect.sid=${new Signer([SECRET]).sign('id')}`
     await request(app).get('/end').set('Cookie', cookie).expect(500)
-    expect(errors).toEqual(["Error: the session store's read rejected with nothing"])
+    expect(errors).toEqual(["Error: the session store's load rejected with nothing"])
   })
 
   test('while saving: the callback is given an error', async () => {
-    await request(app).get('/save').expect(503, "Error: the session store's write rejected with nothing")
+    await request(app).get('/save').expect(503, "Error: the session store's save rejected with nothing")
   })
 
   test('at the end: the error handler is called', async () => {
     await request(app).get('/end').expect(200)
-    expect(errors).toEqual(["Error: the session store's write rejected with nothing"])
+    expect(errors).toEqual(["Error: the session store's save rejected with nothing"])
   })
 
   test('its own methods give an error to their callbacks', async () => {

@@ -10,7 +10,7 @@ import pg from 'pg'
 import { createClient } from 'redis'
 import { afterAll, describe, expect, test } from 'vitest'
 import session from '../src'
-import { Signer } from '../src/request/cookie-header'
+import { Signer } from '../src/request/signer'
 import type { SessionError } from '../src/base/errors'
 import type { MaybePromise } from '../src/base/maybe-promise'
 import {

@@ -27,6 +27,12 @@ export const aSerializer = a('an object with the functions stringify and parse',
 export const oneOf = (...choices: unknown[]): Check =>
   a(`one of ${choices.map((choice) => JSON.stringify(choice)).join(', ')}`, (value) => choices.includes(value))
 
+/** To express-session, a falsy option is one that is not given. `NaN` is checked nevertheless: it is always a mistake. */
+export const given =
+  (check: Check): Check =>
+  (value, option) =>
+    value || Number.isNaN(value) ? check(value, option) : undefined
+
 /** For options that the store of another package has and ours does not: an error, unless it is switched off. */
 export const unsupported =
   (why: string): Check =>
@@ -65,6 +71,23 @@ export function optionsOf<Options extends object>(
 export function demand(value: unknown, check: Check, option: string): void {
   const wanted = value === undefined || value === null ? undefined : check(value, option)
   if (wanted) throw new OptionError(`${option} must be ${wanted}; it is ${show(value)}`)
+}
+
+/**
+ * Checks each option of `session()`, and warns of unknown ones.
+ * @throws OptionError when a value is not valid
+ */
+export function demandEach(
+  options: object,
+  checks: Record<string, Check>,
+  owner: string,
+  prefix: string,
+  elsewhere?: (name: string) => string | undefined,
+): void {
+  warnOfUnknown(options, checks, owner, prefix, elsewhere)
+  for (const [name, test] of Object.entries(checks)) {
+    demand((options as Record<string, unknown>)[name], test, `${prefix}${name} option`)
+  }
 }
 
 /** Warns of unknown options, and suggests what may be meant: by `elsewhere`, else the most similar name. */

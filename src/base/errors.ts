@@ -16,7 +16,8 @@ export type SessionErrorCode =
 export class SessionError extends Error {
   readonly code: SessionErrorCode
 
-  constructor(code: SessionErrorCode, message: string, options?: ErrorOptions) {
+  // The type is spelt out, as declarations that name `ErrorOptions` need the library of ES2022.
+  constructor(code: SessionErrorCode, message: string, options?: { cause?: unknown }) {
     super(message, options)
     this.name = 'SessionError'
     this.code = code
@@ -39,6 +40,21 @@ export function destroyed(id: string): SessionError {
     'ERR_SESSION_DESTROYED',
     `session ${shortened(id)} was destroyed by another request and is not saved`,
   )
+}
+
+/** The same, when it was this very request that destroyed it, or whose client has been given a new token meanwhile. */
+export function destroyedHere(id: string, isReplaced: boolean): SessionError {
+  return new SessionError(
+    'ERR_SESSION_DESTROYED',
+    isReplaced
+      ? `the client of this request has been given a new token meanwhile; what the request changes in its empty session ${shortened(id)} is not saved`
+      : `session ${shortened(id)} was destroyed by this request and is not saved`,
+  )
+}
+
+/** Whether an error is one of ours with this code. Stores reject with anything, also with nothing. */
+export function isSessionError(error: unknown, ...codes: SessionErrorCode[]): boolean {
+  return error instanceof SessionError && codes.includes(error.code)
 }
 
 /** A rejection to pass on: one with nothing would be taken for success, by `next` and by every callback. */

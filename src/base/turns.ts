@@ -4,45 +4,42 @@ import { isPromise, type MaybePromise } from './maybe-promise'
 const LONGEST_TURN = 10_000
 
 /** What a Map and a WeakMap have in common. */
-interface LatestWork<K> {
-  get(key: K): PromiseLike<unknown> | undefined
-  set(key: K, work: PromiseLike<unknown>): unknown
+interface Ends<K> {
+  get(key: K): Promise<void> | undefined
+  set(key: K, end: Promise<void>): unknown
   delete(key: K): unknown
 }
 
 /** Work that goes one after the other, for each key. */
 export class Turns<K> {
-  readonly #last: LatestWork<K>
+  readonly #ends: Ends<K>
 
-  /** @param last a Map, or a WeakMap, for the work of each key that is under way */
-  constructor(last: LatestWork<K>) {
-    this.#last = last
+  /** @param ends a Map, or a WeakMap, for the ends of what is under way; it keeps nothing of the work itself */
+  constructor(ends: Ends<K>) {
+    this.#ends = ends
   }
 
   /** Does some work after all that came before it; at once, and synchronously, if there is none. */
   take<T>(key: K, work: () => MaybePromise<T>): MaybePromise<T> {
-    const before = this.underWay(key)
+    const before = this.#ends.get(key)
     const turn = before ? before.then(work) : work()
     if (!isPromise(turn)) return turn
-    this.#last.set(key, turn)
-    const leave = (): void => {
-      if (this.#last.get(key) === turn) this.#last.delete(key)
+    let tell: () => void
+    const end = new Promise<void>((resolve) => (tell = resolve))
+    this.#ends.set(key, end)
+    const over = (): void => {
+      clearTimeout(timer)
+      if (this.#ends.get(key) === end) this.#ends.delete(key)
+      tell()
     }
-    turn.then(leave, leave)
+    const timer = setTimeout(over, LONGEST_TURN)
+    timer.unref()
+    turn.then(over, over)
     return turn
   }
 
   /** Resolves when what is under way has ended, however, or after ten seconds; `undefined` when nothing is. */
   underWay(key: K): Promise<void> | undefined {
-    const turn = this.#last.get(key)
-    if (!turn) return undefined
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, LONGEST_TURN)
-      const ended = (): void => {
-        clearTimeout(timer)
-        resolve()
-      }
-      turn.then(ended, ended)
-    })
+    return this.#ends.get(key)
   }
 }

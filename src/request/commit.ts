@@ -1,35 +1,39 @@
 import type { ServerResponse } from 'node:http'
 import type { Request } from 'express'
 import createDebug = require('debug')
-import { serializeData } from '../session/changes'
+import { isSessionError, warnOnce } from '../base/errors'
+import { afterwards, isPromise, type MaybePromise } from '../base/maybe-promise'
+import type { EndOfResponse } from '../response/response-end'
+import { writeSessionCookie } from '../response/set-cookie'
+import { shieldSocket } from '../response/held-response'
 import type { Cookie } from '../session/cookie'
-import { writeSessionCookie, type Signer } from './cookie-header'
-import { decide, type Decision } from './decide'
-import { warnOnce, type SessionError } from '../base/errors'
-import { isPromise, type MaybePromise } from '../base/maybe-promise'
-import { isSecure } from './connection'
-import { shieldSocket, type EndOfResponse } from '../response/response-end'
+import { cookieOf } from '../session/noted'
 import { savesItself, type LiveSession } from '../session/session'
+import { serializeData } from '../session/text'
+import { isSecure } from './connection'
+import { decide, type Decision } from './decide'
+import type { Signer } from './signer'
+import { joinHeld } from './tokens'
 import { UNSEEN, type Visit } from './visit'
 
 const debug = createDebug('express-session')
 
-/** What is sent of a cookie: nothing of a plain object that the application has put in its place, as in express-session. */
-function settingsToSend(cookie: Cookie): Partial<Cookie['data']> {
-  return (cookie as Partial<Cookie>).data ?? {}
-}
-
-/** The end of a visit: what becomes of the session is decided, its cookie written, and the session committed. */
+/**
+ * The end of a visit: what becomes of the session is decided, that is done, and the cookie goes by what the store has
+ * confirmed. A stream begins before that, so its cookie goes by what is known then.
+ */
 export class Commit implements EndOfResponse {
   readonly #visit: Visit
   readonly #res: ServerResponse
   readonly #next: (error?: unknown) => void
   readonly #signer: Signer | undefined
 
-  #decision: Decision | undefined
-  #cookieDue = false
-  #touched = false
-  #over = false
+  /** Whether a cookie may be sent, as far as it is known: the store has confirmed the session, or it is new. */
+  #mayTell = false
+  #hasTold = false
+  #headersGone = false
+  #isTouched = false
+  #told: string | undefined
   #failed = false
 
   constructor(visit: Visit, res: ServerResponse, next: (error?: unknown) => void, signer: Signer | undefined) {
@@ -39,34 +43,180 @@ export class Commit implements EndOfResponse {
     this.#signer = signer
   }
 
-  // The cookie.
+  // Committing the session.
 
-  /** The listener of on-headers: sets the cookie when it is due. */
-  writeCookie(): void {
+  commit(): MaybePromise<void> {
+    try {
+      return this.#commit()
+    } catch (error) {
+      // A stream is committed at its beginning and at its end, and what cannot be stored is told once.
+      const message = String(error)
+      if (message === this.#told) return
+      this.#told = message
+      throw error
+    }
+  }
+
+  #commit(): MaybePromise<void> {
     const visit = this.#visit
-    if (!visit.hasBegun || this.#failed) return
+    if (visit.state === 'unknown' || visit.state === 'none' || this.#failed) return
+    // Responses that are not Node's own are never closed.
+    visit.settings.underWay.exit(visit)
+    const { underWay } = visit
+    if (!underWay) return this.#commitNow()
+    // Tried before waiting: if the session cannot be serialised, a different answer is still possible.
+    const session = visit.peek()
+    if (session && session !== UNSEEN) serializeData(session, visit.settings.serializer)
+    return underWay.then(() => {
+      // Nobody waits for a save before which the response has ended: if it failed, it is tried again, and told here.
+      visit.comparison.forgetFailure()
+      return this.#commitNow()
+    })
+  }
+
+  #commitNow(): MaybePromise<void> {
+    const visit = this.#visit
     let session = visit.peek()
     if (session === UNSEEN) {
-      if (!visit.unseenMatters) return
+      if (!visit.isUnseenDue) {
+        this.#watchForLateChanges()
+        return this.#inBackground(() => visit.touchUnseen())
+      }
       session = visit.look()
     }
+    // As in express-session, other falsy values are no session, but do not mean that it was unset.
+    if (!session && session !== null && session !== undefined) return
+    const live = session as LiveSession
+    const text = session ? serializeData(live, visit.settings.serializer) : ''
+    // Before the decision, as in express-session: a record may have a lifetime and no end, or an end and no lifetime.
+    if (session) this.#touch(live)
+    if (session && !this.#headersGone) visit.renewIfDue()
+    const decision = decide(visit.situation(live, text), visit.settings)
+    debug('%s: %s', decision.action, decision.reason)
+    const done = this.#carryOut(decision, live, text)
+    if (session) this.#watchForLateChanges(live)
+    return done
+  }
+
+  #carryOut(decision: Decision, session: LiveSession, text: string): MaybePromise<void> {
+    const visit = this.#visit
+    switch (decision.action) {
+      case 'destroy':
+        return visit.destroyUnset(visit.req[visit.settings.idProperty] as string)
+      case 'save':
+        if (this.#headersGone && this.#isUnreachable(session)) return
+        return afterwards(this.#save(session, text), (isStored) => void (this.#mayTell = isStored))
+      case 'touch':
+        if (!decision.setCookie || this.#headersGone) return this.#inBackground(() => visit.touch(session))
+        return this.#confirm(session)
+      case 'nothing':
+        this.#mayTell = true
+    }
+  }
+
+  /** The cookie of a session that is not stored anew may be sent if it is still the client's. */
+  #confirm(session: LiveSession): MaybePromise<void> {
+    const visit = this.#visit
+    const failed = (error: unknown): void => this.report(error)
     try {
-      if (!session) return this.#sendRemoval()
-      // A late cookie would replace the one of a new login, which another response may have set by now.
-      if (visit.tracker.isDestroyed) return
-      // These headers leave before the commit, which may find a new ID: a cookie with the old one would do harm.
-      if (!this.#decision && visit.mayHaveNewId) return
-      // The commit may have found that the session has a new ID: then its decision is out of date.
-      const decision = (!visit.hasMoved && this.#decision) || this.#decide(session as LiveSession)
-      if (!decision.setCookie) return
-      this.#cookieDue = true
-      debug('cookie: %s', decision.reason)
-      this.#sendId(session as LiveSession)
+      const confirmed = afterwards(visit.confirm(session), (isOwn) => {
+        this.#mayTell = isOwn
+        return isOwn ? this.#inBackground(() => visit.touch(session)) : undefined
+      })
+      return isPromise(confirmed) ? confirmed.then(undefined, failed) : confirmed
     } catch (error) {
-      // The commit would fail in the same way, and the error be reported twice.
-      if ((error as SessionError).code === 'ERR_SESSION_SERIALIZE') this.#over = true
+      failed(error)
+    }
+  }
+
+  /** A new session whose cookie did not leave with the headers could never be found again. */
+  #isUnreachable(session: LiveSession): boolean {
+    const { held, req } = this.#visit
+    if (this.#hasTold || held?.key === session.id || this.#visit.knownOf(session)) return false
+    const [path] = String(req.url).split('?', 1)
+    warnOnce(
+      'SESSION_CHANGED_TOO_LATE',
+      `A new session was first changed after the response had begun, when no cookie could be sent any more; it is not ` +
+        `stored. Change req.session before the first res.write() (${req.method} ${path})`,
+    )
+    return true
+  }
+
+  /** Stores the session; false when it is gone, which is no error of this request. */
+  #save(session: LiveSession, text: string): MaybePromise<boolean> {
+    const visit = this.#visit
+    const ignoreGone = (error: unknown): boolean => {
+      // Nothing is lost of what `resave` stores unchanged, and of a session that the application has ended by its cookie.
+      const isHarmless = visit.comparison.cameAs(session, text) || visit.settings.expiresOf(session) <= Date.now()
+      const isGone = isSessionError(error, 'ERR_SESSION_DESTROYED')
+      if (!isGone && !(isSessionError(error, 'ERR_SESSION_EXPIRED') && isHarmless)) {
+        visit.comparison.failed(session, text)
+        throw error
+      }
+      debug('not saved: the session is gone')
+      return false
+    }
+    try {
+      const saved = savesItself(session)
+        ? visit.store(session, text)
+        : new Promise<void>((resolve, reject) => {
+            session.save((error?: unknown) => (error ? reject(error) : resolve()))
+          })
+      return isPromise(saved) ? saved.then(() => true, ignoreGone) : true
+    } catch (error) {
+      return ignoreGone(error)
+    }
+  }
+
+  /**
+   * No answer fails because a session's end could not be moved, and with a record store none waits for it. A classic store
+   * may touch by a read and a write, so its answer waits: the client's next request, or a logout, must not come in between.
+   */
+  #inBackground(work: () => MaybePromise<void>): MaybePromise<void> {
+    try {
+      const done = work()
+      if (!isPromise(done)) return
+      const over = done.then(undefined, (error: unknown) => this.report(error))
+      return this.#visit.settings.access().isExact ? undefined : over
+    } catch (error) {
       this.report(error)
     }
+  }
+
+  #touch(session: LiveSession): void {
+    if (this.#isTouched) return
+    this.#isTouched = true
+    session.touch()
+  }
+
+  // The cookie.
+
+  head(streamed: boolean): void {
+    const visit = this.#visit
+    if (visit.state === 'unknown' || visit.state === 'none' || this.#failed) return
+    if (streamed) this.#beginStream()
+    this.#headersGone = true
+    const session = visit.peek()
+    if (session === UNSEEN) return
+    if (!session || visit.state === 'destroyed') return this.#sendRemoval()
+    const decision = decide(visit.situation(session as LiveSession, undefined), visit.settings)
+    if (!decision.setCookie || !this.#mayTell || !visit.holdsPresentToken(session as LiveSession)) return
+    debug('cookie: %s', decision.reason)
+    this.#hasTold = true
+    this.#sendId(session as LiveSession)
+  }
+
+  /** A reader who comes while a stream is sent finds the session as it was at its beginning. The stream does not wait. */
+  #beginStream(): void {
+    const visit = this.#visit
+    const session = visit.peek()
+    const isNew =
+      visit.held === undefined || (session !== UNSEEN && (session as LiveSession | undefined)?.id !== visit.held.key)
+    const committed = this.commit()
+    if (!isPromise(committed)) return
+    committed.then(undefined, (error: unknown) => this.report(error))
+    // Of a session that the client has already, only the store can say whether it still has it.
+    this.#mayTell = isNew
   }
 
   /** A cookie is removed by an expired one with the same name, path and domain: RFC 6265bis, section 5.7. */
@@ -78,161 +228,21 @@ export class Commit implements EndOfResponse {
 
   #sendId(session: LiveSession): void {
     const res = this.#res
-    const { presented, req, settings } = this.#visit
-    const id = req[settings.idProperty] as string
+    const { held, req, settings } = this.#visit
+    const key = req[settings.idProperty] as string
+    const id = joinHeld(key, this.#visit.tokenOf(key))
+    if (settings.noStore) res.setHeader('Cache-Control', 'no-store')
     if (settings.transport) return settings.transport.write(req as unknown as Request, res, id)
-    if (session.cookie.secure && !isSecure(req, settings.proxy)) {
+    if (cookieOf(session).secure && !isSecure(req, settings.proxy)) {
       debug('no cookie: it is for secure connections only, and this is none')
       settings.hints?.insecure(req.headers['x-forwarded-proto'] === 'https')
       return
     }
     this.#touch(session)
-    if (!presented) settings.hints?.cookieGiven()
-    if (settings.noStore) res.setHeader('Cache-Control', 'no-store')
-    const encoded = presented?.id === id && presented.encoded ? presented.encoded : (this.#signer as Signer).sign(id)
-    writeSessionCookie(res, settings.name, encoded, settingsToSend(session.cookie))
-  }
-
-  #decide(session: LiveSession | null | undefined, text?: string): Decision {
-    return decide(this.#visit.situation(session, text), this.#visit.settings)
-  }
-
-  #touch(session: LiveSession): void {
-    if (this.#touched) return
-    this.#touched = true
-    session.touch()
-  }
-
-  // The session.
-
-  commit(): MaybePromise<void> {
-    if (!this.#visit.hasBegun || this.#over) return
-    this.#over = true
-    const { underWay } = this.#visit
-    const { headersSent } = this.#res
-    if (!underWay) return this.#commitNow(headersSent)
-    // Tried before waiting: if the session cannot be serialised, a different answer is still possible.
-    const session = this.#visit.peek()
-    if (session && session !== UNSEEN) serializeData(session, this.#visit.settings.serializer)
-    return underWay.then(() => {
-      // Nobody waits for a save before which the response has ended: if it failed, it is tried again, and told here.
-      this.#visit.tracker.forgetFailure()
-      return this.#commitNow(headersSent)
-    })
-  }
-
-  commitSoFar(): MaybePromise<void> {
-    if (this.#visit.hasBegun && !this.#over) return this.#commitNow(true)
-  }
-
-  #commitNow(headersGone: boolean): MaybePromise<void> {
-    const visit = this.#visit
-    let session = visit.peek()
-    if (session === UNSEEN) {
-      if (!visit.unseenMatters) {
-        this.#watchForLateChanges()
-        return this.#renew(() => visit.renewUnseen())
-      }
-      session = visit.look()
-    }
-    // As in express-session, other falsy values are no session, but do not mean that it was unset.
-    if (!session && session !== null && session !== undefined) return
-    const live = session as LiveSession
-    const text = session ? serializeData(live, visit.settings.serializer) : ''
-    if (!session || !visit.mayHaveNewId) return this.#conclude(live, text, headersGone)
-    // A save follows the session to its new ID by itself.
-    if (this.#decide(live, text).action === 'save') return this.#conclude(live, text, headersGone)
-    return headersGone ? undefined : this.#catchUp(live)
-  }
-
-  /** A session that may have a new ID is renewed there, and its cookie has to name it. No answer fails for that. */
-  #catchUp(session: LiveSession): MaybePromise<void> {
-    const { settings } = this.#visit
-    const conclude = (): MaybePromise<void> =>
-      this.#conclude(session, serializeData(session, settings.serializer), false)
-    const giveUp = (error: unknown): void => {
-      this.#failed = true
-      this.report(error)
-    }
-    try {
-      const caughtUp = this.#visit.catchUp(session)
-      return isPromise(caughtUp) ? caughtUp.then(conclude, giveUp) : conclude()
-    } catch (error) {
-      giveUp(error)
-    }
-  }
-
-  #conclude(session: LiveSession, text: string, headersGone: boolean): MaybePromise<void> {
-    // Before the decision, as in express-session: a record may have a lifetime and no end, or an end and no lifetime.
-    if (session) this.#touch(session)
-    const decision = this.#decide(session, text)
-    this.#decision = decision
-    debug('%s: %s', decision.action, decision.reason)
-    const done = this.#carryOut(decision, session, text, headersGone)
-    if (session) this.#watchForLateChanges(session)
-    return done
-  }
-
-  #carryOut({ action }: Decision, session: LiveSession, text: string, headersGone: boolean): MaybePromise<void> {
-    const visit = this.#visit
-    switch (action) {
-      case 'destroy':
-        return visit.destroyById(visit.req[visit.settings.idProperty] as string)
-      case 'save':
-        if (headersGone && this.#isUnreachable(session)) return
-        return this.#save(session, text)
-      case 'touch':
-        return this.#renew(() => visit.renewStored(session))
-      case 'nothing':
-    }
-  }
-
-  /** A new session whose cookie did not leave with the headers could never be found again. */
-  #isUnreachable(session: LiveSession): boolean {
-    const { presented, req } = this.#visit
-    if (this.#cookieDue || presented?.id === session.id || this.#visit.hasMoved) return false
-    warnOnce(
-      'SESSION_CHANGED_TOO_LATE',
-      `A new session was first changed after the response had begun, when no cookie could be sent any more; it is not ` +
-        `stored. Change req.session before the first res.write() (${req.method} ${req.url})`,
-    )
-    return true
-  }
-
-  #save(session: LiveSession, text: string): MaybePromise<void> {
-    const ignoreGone = (error: unknown): void => {
-      const { code } = error as SessionError
-      const { settings, tracker } = this.#visit
-      // Nothing is lost of what `resave` stores unchanged, and of a session that the application has ended by its cookie.
-      const isHarmless = tracker.cameAs(session, text) || settings.expiresOf(session) <= Date.now()
-      if (code !== 'ERR_SESSION_DESTROYED' && !(code === 'ERR_SESSION_EXPIRED' && isHarmless)) throw error
-      debug('not saved: the session is gone')
-    }
-    try {
-      const saved = savesItself(session)
-        ? this.#visit.write(session, text)
-        : new Promise<void>((resolve, reject) => {
-            session.save((error?: unknown) => (error ? reject(error) : resolve()))
-          })
-      return isPromise(saved) ? saved.then(undefined, ignoreGone) : saved
-    } catch (error) {
-      return ignoreGone(error)
-    }
-  }
-
-  /**
-   * No answer fails because of a renewal, and with a record store none waits for it. A classic store may touch by a read
-   * and a write, so its answer waits: the client's next request, or a logout, must not come in between.
-   */
-  #renew(work: () => MaybePromise<void>): MaybePromise<void> {
-    try {
-      const renewed = work()
-      if (!isPromise(renewed)) return
-      const over = renewed.then(undefined, (error: unknown) => this.report(error))
-      return this.#visit.renewsInOneStep ? undefined : over
-    } catch (error) {
-      this.report(error)
-    }
+    if (!held) settings.hints?.cookieGiven()
+    const isSame = held?.key === key && this.#visit.token === undefined
+    const encoded = (isSame ? held.encoded : undefined) ?? (this.#signer as Signer).sign(id)
+    writeSessionCookie(res, settings.name, encoded, settingsToSend(cookieOf(session)))
   }
 
   /** Compares with the session as it is after the store had it: some stores add something of their own to it. */
@@ -253,7 +263,9 @@ export class Commit implements EndOfResponse {
       const live = now as LiveSession
       const textNow = serializeData(live, visit.settings.serializer)
       return (
-        textNow !== text && !(session ? visit.tracker.isStoredAs(live, textNow) : visit.tracker.cameAs(live, textNow))
+        textNow !== text &&
+        !visit.comparison.isStoredAs(live, textNow) &&
+        (session !== undefined || !visit.comparison.cameAs(live, textNow))
       )
     } catch {
       return true
@@ -262,15 +274,10 @@ export class Commit implements EndOfResponse {
 
   // Failures.
 
-  get holdsHeaders(): boolean {
-    const visit = this.#visit
-    return visit.settings.onSaveError === 'error' || visit.mayBeRefused || visit.mayHaveNewId || visit.isRenewing
-  }
-
   onFailure(error: unknown): 'respond' | 'error' | 'disconnect' {
-    const { code } = error as SessionError
-    const isRefusal = code === 'ERR_SESSION_ID_TAKEN' || code === 'ERR_SESSION_LIMIT'
-    return isRefusal ? 'error' : this.#visit.settings.onSaveError
+    return isSessionError(error, 'ERR_SESSION_ID_TAKEN', 'ERR_SESSION_LIMIT', 'ERR_SESSION_CONFLICT')
+      ? 'error'
+      : this.#visit.settings.onSaveError
   }
 
   /** The application's error handler makes a new response, which has no session. */
@@ -312,4 +319,9 @@ export class Commit implements EndOfResponse {
       emit()
     }
   }
+}
+
+/** What is sent of a cookie: nothing of a plain object that the application has put in its place, as in express-session. */
+function settingsToSend(cookie: Cookie): Partial<Cookie['data']> {
+  return (cookie as Partial<Cookie>).data ?? {}
 }

@@ -1,5 +1,7 @@
 /** What is known of a request's session when its response ends. */
 export interface Situation {
+  /** The session was destroyed by this request, or is one that leaves no trace. */
+  readonly gone: boolean
   /** The handler unset `req.session`. */
   readonly unset: boolean
   /** The session's ID is a string, which a cookie can carry. */
@@ -16,8 +18,8 @@ export interface Situation {
   readonly everSaved: boolean
   /** An older secret signed the client's cookie. */
   readonly oldSecret: boolean
-  /** The session has a new ID, which the client does not know. */
-  readonly moved: boolean
+  /** The client was given a new token, which it does not know yet. */
+  readonly renewed: boolean
   /** The cookie has an expiry. */
   readonly expires: boolean
 }
@@ -37,10 +39,12 @@ export interface Decision {
 
 const NO_SESSION: Decision = { action: 'nothing', setCookie: false, reason: 'no session' }
 const UNSET: Decision = { action: 'destroy', setCookie: false, reason: 'session was unset' }
+const GONE: Decision = { action: 'nothing', setCookie: false, reason: 'session is gone' }
 const NO_ID: Decision = { action: 'nothing', setCookie: false, reason: 'session ID is no string' }
 
 /** Decides what the end of a response does with the session. */
 export function decide(situation: Situation, policy: Policy): Decision {
+  if (situation.gone) return GONE
   if (situation.unset) return policy.unset === 'destroy' ? UNSET : NO_SESSION
   if (!situation.hasId) return NO_ID
   const reason = whyCookie(situation, policy)
@@ -54,7 +58,7 @@ function action(now: Situation, policy: Policy): Decision['action'] {
 }
 
 function whyCookie(now: Situation, policy: Policy): string {
-  if (now.moved) return 'renewed ID'
+  if (now.renewed) return 'new token'
   if (!now.presented) return policy.saveUninitialized ? 'new' : now.changed ? 'new and changed' : ''
   if (policy.rolling) return 'rolling'
   if (now.oldSecret) return 'signed by an older secret'

@@ -1,24 +1,19 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import type { IncomingMessage } from 'node:http'
 import type { Request } from 'express'
 import createDebug = require('debug')
-import type session = require('../index')
-import { admit, find, follow, type Admitted, type LoadOptions } from './admission'
-import { ChangeTracker } from './change-tracker'
-import { dataOf, maxAgeIn, serializeData } from '../session/changes'
-import { Cookie, notesOf, restoreCookie, setNotes, settingsOf, type SessionNotes } from '../session/cookie'
-import type { PresentedId } from './cookie-header'
-import type { Situation } from './decide'
-import { destroyed, SessionError, warnOnce } from '../base/errors'
-import { FormerSessions } from './former-sessions'
-import { isRenewalDue, noteVisit } from '../features/timeouts/lifetimes'
+import { destroyedHere, SessionError, shortened, warnOnce } from '../base/errors'
 import { afterwards, isPromise, type MaybePromise } from '../base/maybe-promise'
-import type { Settings } from '../middleware'
-import type { CookieOptions } from '../options/options'
-import { RecordAccess, type ForwardingNote, type Overtaken } from '../store/record-access'
-import { isSecure } from './connection'
+import { callStore, within } from '../base/store-call'
+import { Turns } from '../base/turns'
+import type { NoteChange } from '../features/feature'
+import { Cookie, restoreCookie } from '../session/cookie'
+import type { CookieOptions } from '../session/cookie-options'
+import { cookieOf, notedOf } from '../session/noted'
+import type { SessionNotes } from '../session/notes'
 import {
-  changeId,
   missing,
+  notingSession,
   SESSION_OWNER,
   Session,
   standsFor,
@@ -26,11 +21,17 @@ import {
   type SessionOwner,
   type SessionRequest,
 } from '../session/session'
+import { maxAgeIn, serializeData } from '../session/text'
+import type { Settings } from '../settings'
 import { isReplaced, type GeneratingStore } from '../store/store'
-import type { Found, Saved, StoreAccess, Stored } from '../store/store-access'
-import { callStore } from '../store/store-call'
-import { Turns } from '../base/turns'
-import type { Entry } from '../features/users/user-sessions'
+import type { Known } from '../store/store-access'
+import { admit, destroy, find } from './admit'
+import { Comparison } from './comparison'
+import { isSecure } from './connection'
+import type { Situation } from './decide'
+import type { Presented } from './signer'
+import { notesWith, save, update, type Stored } from './save'
+import { hashOf, isRenewalDue, mayWrite, newToken, noteToken, type Worth } from './tokens'
 
 const debug = createDebug('express-session')
 
@@ -46,105 +47,113 @@ export const ownGenerates = new WeakSet<object>()
 /** The saves, reloads, renewals, updates and destructions of each request. */
 const turns = new Turns<Visit>(new WeakMap())
 
+/** A function given to `update` that is running, and the one that it was begun in. */
+interface Updating {
+  readonly key: string
+  readonly within: Updating | undefined
+  isOver: boolean
+}
+
+const updating = new AsyncLocalStorage<Updating>()
+
+/**
+ * What has become of a request's session:
+ * - `unknown`: it is being loaded, or that failed
+ * - `none`: there is none, and none is made, as there is no response
+ * - `new`: the store does not have it, as far as is known
+ * - `stored`: the store has it
+ * - `shut out`: the client's token was replaced a moment ago; the session is an empty one that leaves no trace
+ * - `destroyed`: by this request
+ */
+type State = 'unknown' | 'none' | 'new' | 'stored' | 'shut out' | 'destroyed'
+
 /** One request's dealings with its session: where it comes from, and what is done with it. */
 export class Visit implements SessionOwner {
-  readonly tracker: ChangeTracker
+  state: State = 'unknown'
+  readonly comparison: Comparison
+  readonly #presented: readonly Presented[]
+  /** What the client holds of its session: the first that leads to one, if it presents several. */
+  held: Presented | undefined
+  /** What is known of the session with this key in the store; `null` if that never had it. */
+  #key: string | undefined
+  #known: Known | null | undefined
+  /** What the client's token was worth when it came. */
+  #worth: Worth = 'present'
+  /** What is to be noted at the next write. */
+  #changes: NoteChange[] = []
+  /** Whether the application has changed the notes, as by a flash message. */
+  #isNoted = false
+  /** The token that the client is to be told, once the store has it. */
+  token: string | undefined
+  /** The token that the write under way notes. */
+  #renewal: string | undefined
+  /** Whether the store has confirmed, by a conditional write, that the session is still the client's. */
+  isConfirmed = false
+  /** Whether the session has kept what it looked at, although others had changed it before an `update` of this request. */
+  isOutOfOrder = false
+
   /** What `req.session` and `req.sessionID` are, once they were looked at, generated or assigned. */
   #session: unknown
   #id: unknown
   /** What the session is still to be made of, when somebody looks at it. */
   #pending: 'nothing' | 'stored' | 'new' = 'nothing'
-  #peeking = false
-
-  /** How many renewals that the application asked for are under way. */
-  #renewals = 0
-  /** Whether the function that the application gave to `update` is being called right now. */
-  #changing = false
-
-  /** Whether the session has an ID that the client has to be told. */
-  #moved = false
-  #notes: SessionNotes | undefined
-  /** Whether the visit itself has changed the notes, and they are not stored yet. */
-  #notesDue = false
-  /** Whether the application has changed the notes, as by a flash message. */
-  #notesChanged = false
-  /** Whether a save of this request gives the session to another user than before. */
-  #userChanged = false
-  #destroyed = false
-  #former: FormerSessions | undefined
-  #destroyedCookie: Cookie | undefined
-  /** Without a response no cookie can be set: the visit then makes no new session and gives no new ID. */
-  #hasResponse = true
-  #begun = false
+  #isPeeking = false
+  #gone: WeakSet<object> | undefined
+  #last: LiveSession | undefined
 
   constructor(
     readonly settings: Settings,
     readonly req: VisitedRequest,
-    readonly presented: PresentedId | undefined,
+    presented: readonly Presented[],
     readonly cookieOptions: CookieOptions,
+    readonly hasResponse: boolean,
   ) {
-    this.tracker = new ChangeTracker(settings.serializer)
+    this.comparison = new Comparison(settings.serializer)
+    this.#presented = presented
+    this.held = presented[0]
   }
 
-  get #access(): StoreAccess {
-    return this.settings.access()
-  }
+  // Beginning: the session is loaded, or a new one is made, and put on the request.
 
-  get #formerSessions(): FormerSessions {
-    return (this.#former ??= new FormerSessions(this.settings.serializer))
-  }
-
-  // Beginning: the session is loaded, or a new one is generated, and put on the request.
-
-  /** Loads the session of the ID presented, or generates one. */
-  begin(): MaybePromise<void> {
-    const { presented, req, settings } = this
-    if (!presented) {
-      debug('no session ID, a new session')
-      return this.#beginNew()
+  begin(candidate = 0): MaybePromise<void> {
+    const { req, settings } = this
+    const held = this.#presented[candidate]
+    if (!held) {
+      if (candidate === 0) debug('no session ID, a new session')
+      return this.#beginNew('new')
     }
     // Who handles a failed load, or makes a new ID, can see which one was asked for.
-    req[settings.idProperty] = presented.id
-    return this.#putOnRequest(admit(settings, presented.id, this.#loadOptions))
-  }
-
-  get #loadOptions(): LoadOptions {
-    const { cookieOptions, presented, settings } = this
-    return {
-      renewTo: settings.renewsOnRead ? Date.now() + (cookieOptions.maxAge ?? settings.ttl) : undefined,
-      byApplication: presented?.byApplication === true,
-    }
-  }
-
-  /** Puts the admitted session on the request, and gives it a new ID if one is due; without one, a new session. */
-  #putOnRequest(admitted: MaybePromise<Admitted | null>): MaybePromise<void> {
-    return afterwards(admitted, (session) => {
-      if (!session) return this.#beginNew()
-      const { id, moved, notes, notesDue, stored } = session
-      const { idProperty, lifetimes } = this.settings
-      this.req[idProperty] = id
-      this.tracker.found(id, stored)
-      this.#moved ||= moved
-      this.#notes = notes
-      this.#notesDue = notesDue
+    req[settings.idProperty] = held.key
+    const renewTo = settings.renewsOnRead ? Date.now() + (this.cookieOptions.maxAge ?? settings.ttl) : undefined
+    const loading = this.#bounded('load', held.key, () => admit(settings, held, renewTo))
+    return afterwards(loading, (admitted) => {
+      if (admitted === null) return this.begin(candidate + 1)
+      this.held = held
+      if (admitted === 'replaced') return this.#beginNew('shut out')
+      this.found(held.key, admitted.known)
+      this.state = 'stored'
+      this.#worth = admitted.worth
+      this.#changes = [...admitted.changes]
       this.#pending = 'stored'
-      this.#begun = true
       this.#offerSession()
-      if (!this.#hasResponse || !lifetimes || !notes || !isRenewalDue(notes, lifetimes, Date.now())) return
-      return this.#rename().then(
-        (note) => note && this.#putOnRequest(follow(this.settings, id, note, this.#loadOptions)),
-      )
+      if (this.hasResponse) settings.underWay.enter(held.key, this)
     })
   }
 
   /** Our own IDs are made when somebody asks for them; the option `genid` is called now, as it may look at the request. */
-  #beginNew(): MaybePromise<void> {
-    this.tracker.stored = null
-    if (!this.#hasResponse) return
-    this.#begun = true
-    const { genid, property } = this.settings
-    if (genid || this.#hasOtherGenerate) {
-      return afterwards(this.#makeNew(), () => this.tracker.generated(this.req[property] as LiveSession))
+  #beginNew(state: 'new' | 'shut out'): MaybePromise<void> {
+    if (!this.hasResponse) {
+      this.state = 'none'
+      delete this.req[this.settings.idProperty]
+      return
+    }
+    this.#known = null
+    this.state = state
+    if (this.settings.genid || this.#hasOtherGenerate) {
+      return afterwards(this.#makeNew(), () => {
+        this.state = state
+        this.comparison.generated(this.req[this.settings.property] as LiveSession)
+      })
     }
     this.#pending = 'new'
     this.#offerSession()
@@ -160,7 +169,7 @@ export class Visit implements SessionOwner {
 
   get session(): unknown {
     if (this.#pending === 'nothing') return this.#session
-    return this.#peeking ? UNSEEN : this.look()
+    return this.#isPeeking ? UNSEEN : this.look()
   }
 
   /** A proxy of the session, or an object that inherits from it, may be assigned: it gets the session's methods. */
@@ -180,18 +189,31 @@ export class Visit implements SessionOwner {
     this.#id = value
   }
 
+  /** What `req.session` is, or `UNSEEN`: does not make the session. */
+  peek(): unknown {
+    this.#isPeeking = true
+    const session = this.req[this.settings.property]
+    this.#isPeeking = false
+    return session
+  }
+
   /** Makes the session, which nobody has looked at yet. */
   look(): LiveSession {
     const pending = this.#pending
-    const tracker = this.tracker
     this.#pending = 'nothing'
-    if (pending === 'stored') return (this.#session = this.#restore(tracker.id as string, tracker.stored as Stored))
-    const id = this.settings.newId()
-    const session = this.#newSession(id)
-    tracker.found(id, null)
-    tracker.generated(session)
-    this.#id = id
-    return (this.#session = session)
+    if (pending === 'stored') return this.#keep(this.#restore(this.#key as string, this.#known as Known))
+    const key = this.settings.newId()
+    this.found(key, null)
+    this.#id = key
+    const session = this.#newSession(key)
+    this.comparison.generated(session)
+    return this.#keep(session)
+  }
+
+  #keep(session: LiveSession): LiveSession {
+    this.#session = session
+    this.#last = session
+    return session
   }
 
   #newId(): MaybePromise<string> {
@@ -211,9 +233,12 @@ export class Visit implements SessionOwner {
     const { req, settings } = this
     return afterwards(this.#newId(), (id) => {
       if (this.#pending !== 'nothing') this.look()
-      this.#notes = undefined
-      this.tracker.found(id, null)
-      this.#session = this.#newSession(id)
+      this.#changes = []
+      this.token = undefined
+      this.isConfirmed = false
+      this.state = 'new'
+      this.found(id, null)
+      this.#keep(this.#newSession(id))
       req[settings.idProperty] = id
       // Anew, as the application may have deleted the property.
       this.#offerSession()
@@ -230,56 +255,104 @@ export class Visit implements SessionOwner {
     return this.#hasOtherGenerate ? store.generate(this.req as unknown as Request) : this.generate()
   }
 
-  #newSession(id: string): LiveSession {
-    const { cookieOptions, req, settings } = this
-    const created = new Session(req, undefined, this, id)
-    const cookie = new Cookie(cookieOptions)
+  #newSession(key: string): LiveSession {
+    for (const feature of this.settings.features) {
+      const change = feature.created?.(Date.now())
+      if (change) this.#changes.push(change)
+    }
+    const cookie = this.newCookie()
+    if (this.settings.access().isExact) return notingSession(this.req, { cookie }, this, key)
+    const created = new Session(this.req, undefined, this, key)
     created.cookie = cookie
-    if (settings.lifetimes) noteVisit((this.#notes = {}), settings.lifetimes, Date.now())
+    return created
+  }
+
+  /** A cookie by the options, for the connection of this request. */
+  newCookie(): Cookie {
+    const { cookieOptions, req, settings } = this
+    const cookie = new Cookie(cookieOptions)
     if (cookieOptions.secure === 'auto' || cookieOptions.sameSite === 'auto') {
       const secure = isSecure(req, settings.proxy)
       if (cookieOptions.secure === 'auto') cookie.secure = secure
       if (cookieOptions.sameSite === 'auto') cookie.sameSite = secure ? 'none' : 'lax'
     }
-    return created
+    return cookie
   }
 
   /** Makes the session of what the store has, and remembers that for the comparison at the end. */
-  #restore(id: string, stored: Stored): LiveSession {
-    const { serializer, store } = this.settings
-    const { record } = stored
+  #restore(key: string, known: Known): LiveSession {
+    const { access, store } = this.settings
     if (isReplaced(store, 'createSession')) {
       this.req[SESSION_OWNER] = this
-      const created = store.createSession(this.req as never, this.#access.dataOf(id, stored))
-      this.tracker.loaded(created)
+      const created = store.createSession(this.req as never, access().dataOf(key, known))
+      this.comparison.loaded(created)
       return created
     }
-    const data = stored.data ?? (serializer.parse(record?.text as string) as session.SessionData)
-    const restored = restoreSession(this.req, this, id, data, record?.expires)
-    const text = record && serializer === JSON ? dataOf(record.text) : undefined
-    this.tracker.loaded(restored, text)
+    const restored = this.#sessionOf(key, known)
+    this.comparison.loaded(restored, known.text)
     return restored
   }
 
-  /** Loads the session presented, for a request without a response. False when there is none; no new one is made. */
-  async loadExisting(): Promise<boolean> {
-    if (!this.presented) return false
-    this.#hasResponse = false
-    await this.begin()
-    return this.tracker.stored !== null
+  #sessionOf(key: string, known: Known): LiveSession {
+    const { access } = this.settings
+    const data = access().dataOf(key, known)
+    const { expires } = data.cookie as { expires?: unknown }
+    const at = known.record?.expires ?? (typeof expires === 'string' ? Date.parse(expires) : undefined)
+    data.cookie = restoreCookie(data.cookie, expires && at !== undefined ? new Date(at) : (expires as Date | undefined))
+    return access().isExact ? notingSession(this.req, data, this, key) : new Session(this.req, data, this, key)
+  }
+
+  // What is known of the session in the store.
+
+  found(key: string, known: Known | null): void {
+    this.#key = key
+    this.#known = known
+  }
+
+  /** What is known of this session: nothing of one that the application has made itself, for another ID. */
+  knownOf(session: Session): Known | null | undefined {
+    return session.id === this.#key ? this.#known : undefined
+  }
+
+  /** Whether the session differs from what the store was last seen to have. */
+  isChangedSinceStored(session: Session, text: string): boolean {
+    return !this.comparison.isStoredAs(session, text)
+  }
+
+  notesFor(session: Session, known: Known | null | undefined): SessionNotes {
+    return notesWith(known, cookieOf(session), this.#changes)
+  }
+
+  get notes(): SessionNotes | undefined {
+    return this.#known?.notes
+  }
+
+  /** Whether something about the session is to be noted that is not stored yet. */
+  get hasNotesDue(): boolean {
+    return this.#changes.length > 0
+  }
+
+  get isNoted(): boolean {
+    return this.#isNoted
+  }
+
+  /** Until when, in ms since the epoch, a request may wait for the store in one operation. */
+  deadline(): number {
+    const { timeout } = this.settings
+    return timeout ? Date.now() + timeout : Infinity
   }
 
   // The session's methods.
 
   save(session: Session): MaybePromise<void> {
-    return this.#inTurn(() => this.#trySave(this.#former?.latest(session) ?? session))
+    return this.#inTurn('save', () => this.#trySave(session))
   }
 
   /** Stores a session for the application, and remembers that it was told of a failure. */
   #trySave(session: LiveSession): MaybePromise<void> {
     const text = serializeData(session, this.settings.serializer)
     const failed = (error: unknown): never => {
-      this.tracker.failed(session, text)
+      this.comparison.failed(session, text)
       throw error
     }
     try {
@@ -291,78 +364,90 @@ export class Visit implements SessionOwner {
   }
 
   /** Stores a session; `text` is that of its data. */
-  write(session: LiveSession, text = serializeData(session, this.settings.serializer)): MaybePromise<void> {
-    const { events, users } = this.settings
+  write(session: LiveSession, text: string): MaybePromise<void> {
+    const { events, hints } = this.settings
     const { id } = session
-    if (this.#former?.isDestroyed(session)) throw destroyed(id)
-    debug('saving %s', id)
-    this.#attachNotes(session)
-    const cookieSettings = settingsOf(session.cookie)
-    const from = this.tracker.storedOf(session)
-    const merged = (found: Found): void => {
-      this.tracker.found(found.id, found.stored)
-      if (found.id !== this.req[this.settings.idProperty]) this.#followNewId(session)
-    }
-    const save = (): MaybePromise<Saved> => this.#access.save(session, text, from, merged)
-    if (users?.isChanging(session)) this.#userChanged = true
-    const isLogin = !this.tracker.isStoredAs(session, text)
-    const saving = users ? users.storing(session, this.req, isLogin, save) : save()
-    return afterwards(saving, (saved: Saved) => {
-      this.#notes = notesOf(session.cookie)
-      this.#notesDue = false
-      this.tracker.saved(session, saved, cookieSettings)
-      this.settings.hints?.stored(saved.dataText, session.id)
-      if (from === null && events.wants('created')) events.emit('created', { id })
-      if (events.wants('saved')) events.emit('saved', { id: session.id })
+    if (this.state === 'shut out' || this.#gone?.has(session)) throw destroyedHere(id, this.state === 'shut out')
+    debug('saving %s', shortened(id))
+    const isNew = this.knownOf(session) === null
+    return afterwards(save(this, session, text), (stored) => {
+      this.#isStored(session, stored)
+      hints?.stored(stored.text, id)
+      if (isNew && events.wants('created')) events.emit('created', { id })
+      if (events.wants('saved')) events.emit('saved', { id })
     })
   }
 
-  /** Another request has given the session a new ID: this request's client has to be told as well. */
-  #followNewId(session: LiveSession): void {
-    const { idProperty, property } = this.settings
-    debug('the session goes on as %s', session.id)
-    if (this.req[property] !== session) return
-    this.#moved = true
-    this.req[idProperty] = session.id
+  #isStored(session: LiveSession, { known, text }: Stored): void {
+    this.found(session.id, known)
+    this.comparison.stored(session, text)
+    notedOf(session)?.writes.clear()
+    this.#changes = []
+    this.isConfirmed = true
+    if (this.req[this.settings.property] === session) this.state = 'stored'
+    if (this.#renewal === undefined) return
+    this.token = this.#renewal
+    this.#renewal = undefined
+    this.settings.events.emit('renewed', { id: session.id })
   }
 
-  /** Attaches the notes to the session's cookie, which the application may have replaced. */
-  #attachNotes(session: LiveSession): void {
-    if (this.#notes) setNotes(session.cookie, this.#notes)
-    else this.#notes = notesOf(session.cookie)
+  /** The token that the client has, or is about to have, of a session. */
+  tokenOf(key: string): string | undefined {
+    return this.token ?? (this.held?.key === key ? this.held.token : undefined)
+  }
+
+  /** Whether what the client holds, or is about to, is the latest: a former token would replace that in the browser. */
+  holdsPresentToken(session: Session): boolean {
+    const noted = this.knownOf(session)?.notes?.token
+    return noted === undefined || hashOf(this.tokenOf(session.id)) === noted
+  }
+
+  /** Whether this request may still write a session that is stored with these notes. */
+  mayWrite(key: string, notes: SessionNotes | undefined): boolean {
+    return this.held?.byApplication === true || mayWrite(this.tokenOf(key), notes)
   }
 
   reload(session: Session): MaybePromise<void> {
-    return this.#inTurn(() => this.#reload(session))
+    return this.#inTurn('reload', () => this.#reload(session))
   }
 
-  #reload(held: Session): MaybePromise<void> {
-    const { req, settings } = this
-    const session = this.#former?.latest(held) ?? held
-    debug('reloading %s', session.id)
-    return afterwards(find(settings, session.id), (found) => {
-      if (!found) throw missing()
-      this.tracker.found(found.id, found.stored)
-      const restored = this.#restore(found.id, found.stored)
-      this.#notes = notesOf(restored.cookie)
-      req[settings.property] = restored
-      if (found.id === session.id) return
-      this.#followNewId(restored)
-      this.#formerSessions.addReplaced(session, restored)
+  #reload(session: Session): MaybePromise<void> {
+    debug('reloading %s', shortened(session.id))
+    return afterwards(find(this.settings, session.id), (known) => {
+      if (!known || !this.mayWrite(session.id, known.notes)) throw missing()
+      this.found(session.id, known)
+      this.isOutOfOrder = false
+      this.req[this.settings.property] = this.#restore(session.id, known)
     })
   }
 
   destroy(session: Session): MaybePromise<void> {
-    this.#destroyed = true
-    this.#destroyedCookie = session.cookie
-    delete this.req[this.settings.property]
-    return this.#destroyInTurn(session)
+    const failed = (error: unknown): never => {
+      // The client's session is still there, and the end of the response may have to destroy it.
+      this.state = 'stored'
+      throw error
+    }
+    this.leave()
+    try {
+      const destroyed = this.#destroyInTurn(session)
+      return isPromise(destroyed) ? destroyed.then(undefined, failed) : destroyed
+    } catch (error) {
+      return failed(error)
+    }
   }
 
-  /** Destroys a session that may not have been loaded. */
-  destroyById(id: string): MaybePromise<void> {
-    this.#destroyed = true
-    return this.#destroyStored(id, this.#notes?.user)
+  /** The session of this request is destroyed: by the request, or by what it has called. */
+  leave(): void {
+    this.#pending = 'nothing'
+    this.state = 'destroyed'
+    this.#session = undefined
+    Reflect.deleteProperty(this.req, this.settings.property)
+  }
+
+  /** Destroys the stored session that the application has unset. */
+  destroyUnset(key: string): MaybePromise<void> {
+    this.state = 'destroyed'
+    return this.#bounded('destroy', key, () => this.#destroyStored(key))
   }
 
   regenerate(session: Session): MaybePromise<void> {
@@ -384,192 +469,110 @@ export class Visit implements SessionOwner {
 
   /** Destroys a session after what is under way. Its object cannot be saved any more. */
   #destroyInTurn(session: Session): MaybePromise<void> {
-    this.#formerSessions.addDestroyed(session)
-    return this.#inTurn(() => {
-      const latest = this.#formerSessions.latest(session)
-      this.#formerSessions.addDestroyed(latest)
-      return this.#destroyStored(latest.id, notesOf(latest.cookie)?.user)
+    ;(this.#gone ??= new WeakSet()).add(session)
+    // An empty session that leaves no trace is not the client's.
+    if (this.state === 'shut out') return
+    return this.#inTurn('destroy', () => this.#destroyStored(session.id))
+  }
+
+  #destroyStored(key: string): MaybePromise<void> {
+    const { events } = this.settings
+    return afterwards(destroy(this.settings, key, key === this.#key ? this.#known : undefined), () => {
+      if (events.wants('destroyed')) events.emit('destroyed', { id: key })
     })
   }
 
-  #destroyStored(id: string, user: string | undefined): MaybePromise<void> {
-    const { events, users } = this.settings
-    return afterwards(this.#access.destroy(id, id === this.tracker.id ? this.tracker.stored : undefined), () => {
-      if (events.wants('destroyed')) events.emit('destroyed', { id })
-      return users && user !== undefined ? users.unlink(user, id) : undefined
+  // The API beside `req.session`.
+
+  /** Gives the client a new token, with which alone it is in the session from now on. */
+  async renew(): Promise<void> {
+    await this.#inTurn('renew', async () => {
+      const session = this.requireSession()
+      const write = (): MaybePromise<void> => this.write(session, serializeData(session, this.settings.serializer))
+      // Nobody else knows the key of a new session.
+      if (this.knownOf(session) === null) return write()
+      const token = newToken()
+      await this.#noting((notes) => {
+        noteToken(notes, token, undefined, Date.now())
+        this.#renewal = token
+      }, write)
     })
+  }
+
+  /** Has a write note something; if it fails, the next one does not. */
+  async #noting(change: NoteChange, write: () => MaybePromise<void>): Promise<void> {
+    this.#changes.push(change)
+    try {
+      await write()
+    } catch (error) {
+      this.#changes = this.#changes.filter((one) => one !== change)
+      this.#renewal = undefined
+      throw error
+    }
   }
 
   /**
-   * Gives the session a new ID. The old one leads to it for a while, so that requests under way still find it. Of several
-   * requests that do this at the same time one wins, and the others follow it.
+   * Has the next write give the client a new token, if that is due. Where another request has just done so, this one does
+   * not: its client, the same, would be told two, and hold the wrong one.
    */
-  async renew(): Promise<void> {
-    this.#refuseWhileChanging()
-    this.#renewals++
-    try {
-      await this.#inTurn(async () => {
-        this.#requireSession()
-        if (!(await this.#rename())) return
-        await this.write(this.#requireSession())
-      })
-    } finally {
-      this.#renewals--
-    }
-  }
-
-  /** @throws TypeError when it is called by the function given to `update` */
-  #refuseWhileChanging(): void {
-    if (!this.#changing) return
-    throw new TypeError(
-      'the function that sessions.update calls must change the session it is given, and nothing else: what it began ' +
-        'here would wait for itself. Call update, renew or flash before sessions.update, or after it',
-    )
-  }
-
-  /** Runs one after the other what loads and stores the session: at the same time, one would undo what another has stored. */
-  #inTurn<T>(work: () => MaybePromise<T>): MaybePromise<T> {
-    return this.#changing ? work() : turns.take(this, work)
-  }
-
-  /** Returns the forwarding note of another request that was faster; this one's changes are then still to be saved. */
-  async #rename(): Promise<ForwardingNote | undefined> {
-    const { events, idProperty, property, users } = this.settings
-    const access = this.#access
-    const session = this.req[property] as LiveSession
-    const oldId = session.id
-    const id = await this.#newId()
-    const renewed = new Session(this.req, session, this, id)
-    if (this.#notes) this.#notes.renewed = Date.now()
-    const from = this.tracker.storedOf(session)
-    if (from && access instanceof RecordAccess) {
-      this.#attachNotes(renewed)
-      renewed.touch()
-      const isLogin = !this.tracker.isStoredAs(session, serializeData(session, this.settings.serializer))
-      const rename = (): Promise<Saved | Overtaken | null> => access.rename(oldId, renewed, from)
-      const saved = await (users ? users.storing(renewed, this.req, isLogin, rename, oldId) : rename())
-      if (!saved) {
-        this.#formerSessions.addDestroyed(session)
-        return void (await this.#beginNew())
-      }
-      if ('known' in saved) {
-        changeId(renewed, oldId)
-        this.req[property] = renewed
-        this.#formerSessions.addReplaced(session, renewed)
-        this.tracker.found(oldId, saved.known)
-        return saved
-      }
-      this.#notes = notesOf(renewed.cookie)
-      this.#notesDue = false
-      this.tracker.saved(renewed, saved)
-      events.emit('renewed', { id, oldId })
-    }
-    this.#moved = true
-    this.req[idProperty] = id
-    this.req[property] = renewed
-    this.#formerSessions.addReplaced(session, renewed)
-    if (from && !(access instanceof RecordAccess)) {
-      // In the classic contract there are no conditional writes, and so no forwarding note.
-      await this.write(renewed)
-      if (from.process.wasDestroyed(oldId, from.since)) {
-        await access.destroy(id)
-        throw destroyed(oldId)
-      }
-      await access.destroy(oldId)
-      events.emit('renewed', { id, oldId })
-    }
-    return undefined
+  renewIfDue(): boolean {
+    const { held } = this
+    const known = this.#known
+    if (!held || !known || !this.isRenewalDue) return false
+    const present = known.notes?.token
+    const token = newToken()
+    this.#changes.push((notes) => {
+      const isPresent = (known.life?.renewed ?? notes).token === present
+      if (isPresent) noteToken(notes, token, hashOf(held.token), Date.now())
+      this.#renewal = isPresent ? token : undefined
+    })
+    return true
   }
 
   /**
    * Loads the newest state of the session, lets the application change it, and stores it if nobody was faster; else begins
-   * again. The result is merged into the request's own session, whose unsaved changes stay.
+   * again. The request's own session takes part in it; its unsaved changes stay.
    */
-  async update(change: (session: LiveSession) => unknown): Promise<void> {
-    this.#refuseWhileChanging()
-    return this.#inTurn(() => this.#update(change))
+  update(change: (session: LiveSession) => unknown): Promise<void> {
+    return this.#inTurn('update', () => this.#update(change)) as Promise<void>
   }
 
   async #update(change: (session: LiveSession) => unknown): Promise<void> {
-    const { property } = this.settings
-    const access = this.#access
-    const session = this.#requireSession()
-    const { id } = session
-    const from = this.tracker.storedOf(session)
-    if (!from || !(access instanceof RecordAccess)) {
-      // Without merging, a reload would lose the changes of this request, so it is done only if there are none.
-      if (from && this.tracker.isStoredAs(session, serializeData(session, this.settings.serializer)))
-        await this.#reload(session)
-      await this.#apply(change, this.req[property] as LiveSession)
-      return this.write(this.req[property] as LiveSession)
+    const { access, property, serializer } = this.settings
+    const session = this.requireSession()
+    const known = this.knownOf(session)
+    const apply = async (one: LiveSession): Promise<void> => {
+      const current: Updating = { key: session.id, within: updating.getStore(), isOver: false }
+      try {
+        await updating.run(current, () => change(one))
+      } finally {
+        current.isOver = true
+      }
     }
-    const { saved, session: changed } = await this.#changeStored(access, id, change)
-    this.#attachNotes(session)
-    access.merge(session, from, saved.stored)
-    this.#notes = notesOf(session.cookie)
-    if (changed.id !== id) {
-      changeId(session, changed.id)
-      this.#followNewId(session)
+    if (known && access().isExact) {
+      const stored = await update(this, session, (newest) => this.#sessionOf(session.id, newest), apply)
+      return this.#isStored(session, stored)
     }
-    this.tracker.saved(session, saved)
-  }
-
-  /** The part of `update` that concerns the store and the index of users' sessions. */
-  async #changeStored(
-    access: RecordAccess,
-    id: string,
-    change: (session: LiveSession) => unknown,
-  ): Promise<{ saved: Saved; session: LiveSession }> {
-    const { serializer, users } = this.settings
-    let entry: Entry | undefined
-    let changed
-    try {
-      changed = await access.update(id, async (nowId, data) => {
-        if (entry) await users?.leave(entry)
-        entry = undefined
-        const newest = restoreSession(this.req, this, nowId, data)
-        const before = users && serializeData(newest, serializer)
-        await this.#apply(change, newest)
-        newest.touch()
-        entry = await users?.enter(newest, this.req, serializeData(newest, serializer) !== before)
-        return newest
-      })
-    } catch (error) {
-      if (entry) await users?.leave(entry, error)
-      throw error
-    }
-    if (entry) await users?.settle(entry)
-    return changed
-  }
-
-  #apply(change: (session: LiveSession) => unknown, session: LiveSession): unknown {
-    this.#changing = true
-    try {
-      return change(session)
-    } finally {
-      this.#changing = false
-    }
-  }
-
-  /** The session's notes, as this request knows them. */
-  get notes(): SessionNotes | undefined {
-    const session = this.req[this.settings.property] as LiveSession | undefined
-    return session && notesOf(session.cookie)
+    // Without merging, a reload would lose the changes of this request, so it is done only if there are none.
+    if (known && this.comparison.isStoredAs(session, serializeData(session, serializer))) await this.#reload(session)
+    const current = this.req[property] as LiveSession
+    await apply(current)
+    await this.write(current, serializeData(current, serializer))
   }
 
   /** `update` for the notes. Like data, they make a new session worth storing. */
-  updateNotes(change: (notes: SessionNotes) => void): Promise<void> {
-    this.#notesChanged = true
-    return this.update((session) => {
-      const notes = notesOf(session.cookie) ?? {}
-      change(notes)
-      setNotes(session.cookie, notes)
-      if (this.req[this.settings.property] === session) this.#notes = notes
-    })
+  async updateNotes(change: NoteChange): Promise<void> {
+    this.#isNoted = true
+    await this.#inTurn('update', () => this.#noting(change, () => this.#update(() => undefined)))
+  }
+
+  /** Destroys a session by its ID; it need not have been loaded. */
+  destroyById(key: string): MaybePromise<void> {
+    return this.#bounded('destroy', key, () => this.#destroyStored(key))
   }
 
   /** @throws SessionError when the application has destroyed or unset the session */
-  #requireSession(): LiveSession {
+  requireSession(): LiveSession {
     const session = this.req[this.settings.property]
     if (session) return session as LiveSession
     throw new SessionError(
@@ -579,149 +582,164 @@ export class Visit implements SessionOwner {
     )
   }
 
-  // The end of the response: what commit.ts asks.
-
-  /** False if loading failed: the request has no session, and nothing is to be done at its end. */
-  get hasBegun(): boolean {
-    return this.#begun
-  }
-
-  /** What `req.session` is, or `UNSEEN`: does not make the session. */
-  peek(): unknown {
-    this.#peeking = true
-    const session = this.req[this.settings.property]
-    this.#peeking = false
-    return session
-  }
-
-  /** Whether the session has to be made at the end of the response, although nobody has looked at it. */
-  get unseenMatters(): boolean {
-    const { resave, rolling, saveUninitialized } = this.settings
-    if (this.#pending === 'new') return saveUninitialized
-    if (this.settings.users || this.req[this.settings.idProperty] !== this.tracker.id) return true
-    return resave || rolling || this.#notesDue || this.#moved || this.presented?.oldSecret === true
-  }
+  // The end of the response.
 
   /** The end of what the handler has begun and not waited for. */
   get underWay(): PromiseLike<void> | undefined {
     return turns.underWay(this)
   }
 
-  /** Whether the handler has begun to give the session a new ID, and not waited for it. */
-  get isRenewing(): boolean {
-    return this.#renewals > 0
+  get isRenewalDue(): boolean {
+    const { renewalGrace, renewalTimeout } = this.settings
+    const notes = this.#known?.notes
+    if (!renewalTimeout || this.state !== 'stored' || !notes || this.token !== undefined) return false
+    return isRenewalDue(this.#worth, notes, renewalTimeout, renewalGrace, Date.now())
   }
 
-  /** Whether a save may fail because the ID is taken or the user has too many sessions. */
-  get mayBeRefused(): boolean {
-    const { genid, users } = this.settings
-    return (this.#userChanged && users?.isBounded === true) || (genid !== undefined && this.tracker.stored === null)
-  }
-
-  /** The cookie of the destroyed session, if the client has presented one. */
-  get removedCookie(): Cookie | undefined {
-    return this.#destroyed && this.presented ? (this.#destroyedCookie ?? new Cookie(this.cookieOptions)) : undefined
-  }
-
-  /** Whether the session has an ID that the client has to be told. */
-  get hasMoved(): boolean {
-    return this.#moved
-  }
-
-  /** Whether another request may have given the session a new ID: one of this process has, or it was due. */
-  get mayHaveNewId(): boolean {
-    const { lifetimes } = this.settings
-    if (!this.tracker.stored) return false
-    if (this.tracker.isReplaced) return true
-    return lifetimes !== undefined && this.#notes !== undefined && isRenewalDue(this.#notes, lifetimes, Date.now())
-  }
-
-  /** If another request has given the session a new ID, follows it there, keeping what was changed here. */
-  catchUp(session: LiveSession): MaybePromise<void> {
-    const access = this.#access
-    const from = this.tracker.storedOf(session)
-    if (!from || !(access instanceof RecordAccess)) return
-    const text = serializeData(session, this.settings.serializer)
-    const isChanged = !this.tracker.isStoredAs(session, text) || !this.tracker.hasStoredSettings(session)
-    return afterwards(access.find(session.id), (found) => {
-      if (!found || found.id === session.id) return
-      access.merge(session, from, found.stored)
-      changeId(session, found.id)
-      this.#followNewId(session)
-      this.tracker.movedTo(session, found.stored, isChanged)
-    })
+  /** Whether the session has to be made at the end of the response, although nobody has looked at it. */
+  get isUnseenDue(): boolean {
+    const { features, idProperty, resave, rolling, saveUninitialized } = this.settings
+    if (this.#pending === 'new') return saveUninitialized && this.state === 'new'
+    if (features.some((feature) => feature.isDue) || this.req[idProperty] !== this.#key) return true
+    return (
+      resave ||
+      rolling ||
+      this.hasNotesDue ||
+      this.isRenewalDue ||
+      this.token !== undefined ||
+      this.held?.oldSecret === true
+    )
   }
 
   situation(session: LiveSession | null | undefined, text: string | undefined): Situation {
-    const { presented, req, settings } = this
+    const { comparison, held, req, settings, state } = this
     const id = req[settings.idProperty]
     const unset = session === null || session === undefined
     const data = unset ? '' : (text ?? serializeData(session, settings.serializer))
-    const tracker = this.tracker
     // `resave` has a session stored that was only loaded: it does not count as saved.
-    const isSaved = tracker.isEverSaved && !(settings.resave && tracker.isOnlyLoaded)
+    const isSaved = comparison.isEverStored && !(settings.resave && comparison.isOnlyLoaded)
     // What the application could not save, it knows of: it is not tried again.
-    const hasFailed = !unset && tracker.hasFailedAs(session, data)
-    const isPresented = presented !== undefined && presented.id === id
+    const hasFailed = !unset && comparison.hasFailedAs(session, data)
+    const presented = held !== undefined && held.key === id
     return {
+      gone: state === 'destroyed' || state === 'shut out' || state === 'none',
       unset,
       hasId: typeof id === 'string',
-      presented: isPresented,
-      changed: !unset && (!tracker.cameAs(session, data) || (this.#notesChanged && !isPresented)),
-      settingsChanged: !unset && isPresented && tracker.hasOtherSettings(session),
+      presented,
+      changed: !unset && (!comparison.cameAs(session, data) || (this.#isNoted && !presented)),
+      settingsChanged: !unset && presented && comparison.hasOtherSettings(session),
       saved:
         hasFailed ||
         (!unset &&
           isSaved &&
-          !this.#notesDue &&
-          !settings.users?.isChanging(session) &&
-          tracker.isStoredAs(session, data) &&
-          tracker.hasStoredSettings(session)),
-      everSaved: tracker.isEverSaved || hasFailed,
-      oldSecret: presented?.oldSecret === true,
-      moved: this.#moved,
-      expires: !unset && session.cookie.expires != null,
+          !this.hasNotesDue &&
+          !settings.features.some((feature) => feature.isDue?.(session, this.knownOf(session)?.notes)) &&
+          comparison.isStoredAs(session, data) &&
+          comparison.hasStoredSettings(session)),
+      everSaved: comparison.isEverStored || hasFailed,
+      oldSecret: held?.oldSecret === true,
+      renewed: this.token !== undefined,
+      expires: !unset && cookieOf(session).expires != null,
     }
   }
 
-  /** Whether the store renews a session in one atomic step. */
-  get renewsInOneStep(): boolean {
-    return this.#access instanceof RecordAccess
+  /** Stores the session at the end of a response. */
+  store(session: LiveSession, text: string): MaybePromise<void> {
+    return this.#bounded('save', session.id, () => this.write(session, text))
   }
 
-  /** Renews a session that nobody has looked at, if possible without parsing it: its text may tell its lifetime. */
-  renewUnseen(): MaybePromise<void> {
-    if (this.#pending !== 'stored' || this.mayHaveNewId) return
-    const access = this.#access
-    const { id, stored } = this.tracker
-    const record = stored?.record
-    const maxAge = record && access instanceof RecordAccess ? maxAgeIn(record.text) : undefined
-    if (access instanceof RecordAccess && maxAge !== undefined) {
-      return access.renew(id as string, Date.now() + (maxAge ?? this.settings.ttl), record)
+  /** Moves the end of a session that nobody has looked at, if possible without parsing it: its text may tell its lifetime. */
+  touchUnseen(): MaybePromise<void> {
+    if (this.#pending !== 'stored') return
+    const known = this.#known as Known
+    const maxAge = known.record && this.settings.serializer === JSON ? maxAgeIn(known.record.text) : undefined
+    if (maxAge === undefined) return this.touch(this.look().touch())
+    const key = this.#key as string
+    return this.#touched(
+      key,
+      () => this.settings.access().touchUnseen(key, known, maxAge),
+      () => Date.now() + (maxAge ?? this.settings.ttl),
+    )
+  }
+
+  /** Moves the end of a session in the store, after `session.touch()`. */
+  touch(session: LiveSession): MaybePromise<void> {
+    const touch = (): MaybePromise<boolean> => this.settings.access().touch(session, this.knownOf(session))
+    return this.#touched(session.id, touch, () => this.settings.expiresOf(session))
+  }
+
+  #touched(key: string, touch: () => MaybePromise<boolean>, expires: () => number): MaybePromise<void> {
+    const features = this.settings.features.filter((feature) => feature.touched)
+    return this.#bounded('touch', key, () =>
+      afterwards(touch(), (isMoved) => {
+        let told: MaybePromise<void> = undefined
+        if (!isMoved) return told
+        for (const feature of features) {
+          told = afterwards(told, () => feature.touched?.(key, this.#known?.notes, expires()))
+        }
+        return told
+      }),
+    )
+  }
+
+  /**
+   * Whether the session is still the client's, so that its cookie may be sent again: that of another one may have been set
+   * meanwhile. A classic store cannot tell, this process only.
+   */
+  confirm(session: LiveSession): MaybePromise<boolean> {
+    const { access, expiresOf } = this.settings
+    const known = this.knownOf(session)
+    if (this.isConfirmed || known === undefined) return true
+    if (!access().isExact) return known?.life?.isDestroyed !== true && this.mayWrite(session.id, known?.life?.renewed)
+    return this.#bounded('load', session.id, () =>
+      afterwards(access().load(session.id, expiresOf(session)), (now) => {
+        if (!now || !this.mayWrite(session.id, now.notes)) return false
+        this.found(session.id, now)
+        return true
+      }),
+    )
+  }
+
+  /** The cookie of the destroyed session, if the client has presented one. */
+  get removedCookie(): Cookie | undefined {
+    if (this.state !== 'destroyed' || !this.held) return undefined
+    return (this.#last && cookieOf(this.#last)) ?? this.newCookie()
+  }
+
+  // All of them.
+
+  /** Runs one after the other what loads and stores the session: at the same time, one would undo what another has stored. */
+  #inTurn<T>(operation: string, work: () => MaybePromise<T>): MaybePromise<T> {
+    for (let one = updating.getStore(); one; one = one.within) {
+      if (one.isOver || one.key !== this.#key) continue
+      throw new TypeError(
+        'the function that sessions.update calls must change the session it is given, and nothing else: what it began ' +
+          'here would wait for itself. Call save, update, renew or flash before sessions.update, or after it',
+      )
     }
-    return this.renewStored(this.look().touch())
+    return turns.take(this, () => this.#bounded(operation, this.#key, work))
   }
 
-  /** Renews a session in the store, after `session.touch()`. */
-  renewStored(session: LiveSession): MaybePromise<void> {
-    const { expiresOf, users } = this.settings
-    const renewed = this.#access.touch(session, this.tracker.storedOf(session) ?? undefined)
-    const user = users && notesOf(session.cookie)?.user
-    if (user === undefined) return renewed
-    return afterwards(renewed, () => users?.renew(user, session.id, expiresOf(session)))
+  /** Waits for the store no longer than the option `timeout` says, and tells of its failure those who want to know of each. */
+  #bounded<T>(operation: string, key: string | undefined, work: () => MaybePromise<T>): MaybePromise<T> {
+    const { events, timeout } = this.settings
+    const began = Date.now()
+    const failed = (error: unknown): never => {
+      if (isFailure(error) && events.wants('failure')) {
+        events.emit('failure', { operation, id: key, error, duration: Date.now() - began })
+      }
+      throw error
+    }
+    try {
+      const result = within(work(), operation, timeout)
+      return isPromise(result) ? result.then(undefined, failed) : result
+    } catch (error) {
+      return failed(error)
+    }
   }
 }
 
-/** Makes a session of stored data. Its cookie ends at `ends` (ms since the epoch), else when the data say. */
-function restoreSession(
-  req: VisitedRequest,
-  owner: SessionOwner,
-  id: string,
-  data: session.SessionData,
-  ends?: number,
-): LiveSession {
-  const { expires } = data.cookie as { expires?: unknown }
-  const at = ends ?? (typeof expires === 'string' ? Date.parse(expires) : undefined)
-  data.cookie = restoreCookie(data.cookie, expires && at !== undefined ? new Date(at) : (expires as Date | undefined))
-  return new Session(req, data, owner, id)
+/** Whether an error is the store's, and not about the session. */
+function isFailure(error: unknown): boolean {
+  return !(error instanceof SessionError) || error.code === 'ERR_SESSION_STORE_TIMEOUT'
 }

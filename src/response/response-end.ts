@@ -1,128 +1,289 @@
-import type { EventEmitter } from 'node:events'
-import { ServerResponse, type IncomingMessage } from 'node:http'
-import type { Socket } from 'node:net'
+import { ServerResponse } from 'node:http'
+import onHeaders = require('on-headers')
 import { isPromise, type MaybePromise } from '../base/maybe-promise'
+import {
+  canTakeBack,
+  draftHead,
+  endAgain,
+  fixHeaders,
+  lookEnded,
+  refuseWrite,
+  type HeldResponse,
+} from './held-response'
 
-/** What has to happen at the end of a response. */
+/** What has to happen before a response leaves, and at its end. */
 export interface EndOfResponse {
-  /** Commits the session. What it throws is found before anything is sent: the error goes to `fail`, as if `end` was not called. */
+  /**
+   * The header block is about to be made: sets the cookie. `streamed` when the response begins before its end, so that
+   * nothing can wait for a commit; else the session has been committed. Called once, unless that head could not be made;
+   * never if a head had left before. What it throws is reported.
+   */
+  head(streamed: boolean): void
+  /**
+   * Commits the session as it is now. What it throws is found before anything is sent. Called at the end; also before the
+   * last of a body whose length was announced, and when the client has left a stream: then again at the end, if it comes.
+   */
   commit(): MaybePromise<void>
-  /** Commits the session, but so that a later `commit` still can: `end` may be called or not. */
-  commitSoFar(): MaybePromise<void>
-  /** Lets the application answer with an error instead; the response is as if `end` had not been called. */
+  /** Lets the application answer with an error instead; nothing of the answer before has left. */
   fail(error: unknown): void
   /** Reports an error that can no longer change the response. */
   report(error: unknown): void
-  /** Whether the header block waits for the commit, too, so that a different answer stays possible. */
-  readonly holdsHeaders: boolean
   /** What the client gets when the commit that the response waited for has failed. */
   onFailure(error: unknown): 'respond' | 'error' | 'disconnect'
 }
 
-type End = (this: ServerResponse, ...args: unknown[]) => unknown
-
-/** Headers that describe a body: they are removed when another answer takes its place. */
-const BODY_HEADERS = ['Content-Length', 'Content-Encoding', 'Content-Range', 'ETag', 'Last-Modified']
-
 /**
- * Holds the end of a response until the session is committed.
+ * Holds the end of a response until the session is committed, and makes its head after that.
  *
- * This is the one place that goes behind Node's back. `end` is replaced on the response, as there is no other way to
- * wait for something between a handler's `res.end()` and the bytes on the wire. When nothing is to be waited for,
- * Node's own `end` is called at once and nothing differs. Else the header block is made, so that `headersSent` is true
- * and headers are fixed as after any `end`, but Node sends it only together with the body, in one write.
+ * This is the place that goes behind Node's back. `end` is replaced on the response, as there is no other way to wait for
+ * something between a handler's `res.end()` and the bytes on the wire; `writeHead`, as HTTP/1 sends a head with the first
+ * of the body only, so that there is time until then; `write` and `flushHeaders`, as they begin a response. When nothing
+ * is to be waited for, Node's own `end` is called at once and nothing differs. Else the response looks to everybody as
+ * after any `end`, until the commit has ended: then all of that is undone, and the former `end` called.
  */
-export function holdEnd(res: ServerResponse, hooks: EndOfResponse): void {
+export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
   if (typeof res.end !== 'function') return
-  const end = res.end as End
-  let held = false
-  /** A commit under way whose response could not be made: the application's next answer waits for it. */
+  const { end, flushHeaders, write, writeHead } = res
+  const drafts = canTakeBack(res)
+  /** Whether `end` and `write` make the head by `writeHead`, as Node's do; mocks need not. */
+  const makesHead = drafts || res.stream !== undefined || res instanceof ServerResponse
+
+  /** How the response leaves, from when it does. */
+  let leaves: 'streamed' | 'whole' | undefined
+  let state: 'open' | 'held' | 'ended' = 'open'
+  /** A head that was made, so that headers are fixed, and that the real one will replace. */
+  let draft: { undo(): void; args?: unknown[] } | undefined
+  /** Whether `on-headers` has called: it does so once. */
+  let fired = false
+  let headSet = false
+  /** A commit under way whose response has not waited for it yet. */
   let pending: PromiseLike<void> | undefined
+  /** How much is still to come of a body whose length was announced. */
+  let left: number | undefined
 
-  function sessionEnd(this: ServerResponse, ...args: unknown[]): unknown {
-    if (held) return endAgain(res, args)
-    const body = bodyOf(args)
-    if (!isWritable(body.chunk)) return end.apply(res, args)
+  if (typeof writeHead === 'function') {
+    res.writeHead = function (...args: unknown[]) {
+      if (leaves || isOut()) return Reflect.apply(writeHead, res, args) as HeldResponse
+      draft = { undo: draftHead(res, args), args }
+      return res
+    }
+    // Listeners of middlewares that come later have been called by now: what they do to `Set-Cookie` does not undo ours.
+    onHeaders(res, () => {
+      fired = true
+      if (!leaves && !drafts) leave('streamed')
+      if (leaves) setHead()
+    })
+  }
 
+  if (typeof flushHeaders === 'function') {
+    res.flushHeaders = () => {
+      if (state === 'held') return
+      leave('streamed')
+      flushHeaders.call(res)
+    }
+  }
+
+  if (typeof write === 'function') {
+    res.write = (...args: unknown[]): boolean => {
+      if (state === 'held') return refuseWrite(res, args)
+      const body = bodyOf(args)
+      const isBody = leaves !== 'whole' && body.chunk != null && isWritable(body.chunk)
+      if (isBody) leave('streamed')
+      if (isBody && isLast(body)) return writeLast(args)
+      return Reflect.apply(write, res, args) as boolean
+    }
+  }
+
+  res.end = (...args: unknown[]): HeldResponse => {
+    if (state === 'held') return endAgain(res, args)
+    if (state === 'ended' || !isWritable(bodyOf(args).chunk)) return Reflect.apply(end, res, args) as HeldResponse
     let committed: MaybePromise<void>
     try {
-      committed = pending ?? hooks.commit()
+      committed = commit()
     } catch (error) {
       return callOff(error, args)
     }
-    if (!isPromise(committed)) return end.apply(res, args)
-
+    if (!isPromise(committed)) return finish(args)
+    let release: () => void
     try {
-      if (!hooks.holdsHeaders) fixHeaders(res, isLast(end) ? body : undefined)
+      release = hold()
     } catch (error) {
+      // A head that Node refuses to make: the answer that comes in its place waits for this commit.
       pending = committed.then(undefined, (failure: unknown) => hooks.report(failure))
       throw error
     }
-    held = true
-    const restore = holdResponse(res)
-    const release = (): void => {
-      held = false
-      restore()
-    }
-    const proceed = (): void => {
-      release()
-      try {
-        end.apply(res, args)
-      } catch (error) {
-        if (!res.headersSent) return void callOff(error, args)
-        hooks.report(error)
-        res.destroy?.()
-      }
-    }
-    committed.then(proceed, (error: unknown) => {
-      const answer = hooks.onFailure(error)
-      if (answer === 'error' && !res.headersSent) {
+    committed.then(
+      () => {
         release()
-        callOff(error, args)
-        return
-      }
-      if (answer !== 'respond') cutOff(res)
+        finishLater(args)
+      },
+      (error: unknown) => {
+        const answer = hooks.onFailure(error)
+        release()
+        if (answer === 'error' && !isOut()) return void callOff(error, args)
+        if (answer !== 'respond') cutOff(res)
+        hooks.report(error)
+        finishLater(args)
+      },
+    )
+    return res
+  }
+
+  /** Whether there is a head that cannot be taken back. On HTTP/1 others redefine `headersSent`: `_header` is the truth. */
+  function isOut(): boolean {
+    if (drafts) return !draft && Boolean(res._header)
+    return leaves === 'streamed' || (res.stream !== undefined && res.headersSent)
+  }
+
+  function setHead(): void {
+    if (headSet) return
+    headSet = true
+    try {
+      hooks.head(leaves === 'streamed')
+    } catch (error) {
+      hooks.report(error)
+    }
+  }
+
+  /** The response begins: its draft gives way to the real head, which is made here or by what is called next. */
+  function leave(how: 'streamed' | 'whole'): void {
+    if (leaves) return
+    const needsHead = !isOut() && (fired || !makesHead)
+    leaves = how
+    const args = draft?.args
+    draft?.undo()
+    draft = undefined
+    if (needsHead) setHead()
+    if (args) Reflect.apply(writeHead, res, args)
+    // On HTTP/2 the head ends the answer to HEAD: then only the stream is closed.
+    if (how === 'streamed') (res.stream ?? res).once?.('close', commitAfterAll)
+  }
+
+  function commit(): MaybePromise<void> {
+    return pending ? pending.then(() => hooks.commit()) : hooks.commit()
+  }
+
+  /** The client of a stream has left, and the handler may never come to its end. */
+  function commitAfterAll(): void {
+    if (state !== 'open') return
+    try {
+      const committed = commit()
+      if (isPromise(committed)) committed.then(undefined, (error: unknown) => hooks.report(error))
+    } catch (error) {
+      hooks.report(error)
+    }
+  }
+
+  /** Whether this completes a body whose length was announced. */
+  function isLast(body: Body): boolean {
+    left ??= Number(res.getHeader?.('Content-Length') ?? NaN)
+    left -= lengthOf(body)
+    return left <= 0
+  }
+
+  /** A client that knows the length takes the answer for complete before `end` is called: the last of it waits. */
+  function writeLast(args: unknown[]): boolean {
+    let committed: MaybePromise<void> = undefined
+    try {
+      committed = commit()
+    } catch (error) {
+      hooks.report(error)
+    }
+    if (!isPromise(committed)) return Reflect.apply(write, res, args) as boolean
+    if (!isOut()) res.writeHead(res.statusCode)
+    const proceed = (): void => {
+      if (Reflect.apply(write, res, args)) res.emit?.('drain')
+    }
+    pending = committed.then(proceed, (error: unknown) => {
+      if (hooks.onFailure(error) !== 'respond') cutOff(res)
       hooks.report(error)
       proceed()
     })
-    return res
+    return false
   }
 
-  function callOff(error: unknown, args: unknown[]): unknown {
-    if (res.headersSent) {
-      hooks.report(error)
-      return end.apply(res, args)
+  /** Makes the response look ended. Returns a function that undoes this. */
+  function hold(): () => void {
+    let unfix: (() => void) | undefined
+    if (!isOut()) {
+      if (drafts) draft ??= { undo: draftHead(res, [res.statusCode]) }
+      else unfix = fixHeaders(res)
     }
-    if (typeof res.removeHeader === 'function') for (const name of BODY_HEADERS) res.removeHeader(name)
+    const restore = lookEnded(res)
+    state = 'held'
+    return () => {
+      state = 'open'
+      restore()
+      unfix?.()
+    }
+  }
+
+  function finish(args: unknown[]): HeldResponse {
+    state = 'ended'
+    try {
+      leave('whole')
+      return Reflect.apply(end, res, args) as HeldResponse
+    } catch (error) {
+      if (!isOut()) reopen()
+      throw error
+    }
+  }
+
+  function finishLater(args: unknown[]): void {
+    try {
+      finish(args)
+    } catch (error) {
+      if (!isOut()) return void callOff(error, args)
+      hooks.report(error)
+      res.destroy?.()
+    }
+  }
+
+  function reopen(): void {
+    state = 'open'
+    leaves = undefined
+    left = undefined
+    draft?.undo()
+    draft = undefined
+  }
+
+  /** The answer cannot be given: the application gives another one, if nothing has left yet. */
+  function callOff(error: unknown, args: unknown[]): HeldResponse {
+    if (isOut()) {
+      hooks.report(error)
+      return finish(args)
+    }
+    reopen()
+    headSet = false
+    dropAnswer(res)
     hooks.fail(error)
     return res
   }
-
-  sessionEnd[SESSION_END] = true as const
-  res.end = sessionEnd as typeof res.end
-  if (res.req?.method === 'HEAD') commitAtClose(res, hooks)
 }
 
 /** Of HTTP/2 (RFC 9113, section 7). To load `node:http2` for it takes longer than to load all of this package. */
 const INTERNAL_ERROR = 0x2
 
 /** Without a code, the end of an HTTP/2 stream looks like that of a whole answer. */
-function cutOff(res: ServerResponse & { stream?: { close?(code: number): void } }): void {
+function cutOff(res: HeldResponse): void {
   if (res.stream?.close) res.stream.close(INTERNAL_ERROR)
   else res.destroy?.()
 }
 
-/** On HTTP/2 the header block ends the answer to HEAD: piping a body into it fails, and `end` is never called. */
-function commitAtClose(res: ServerResponse & { stream?: EventEmitter }, hooks: EndOfResponse): void {
-  res.stream?.once('close', () => {
-    if (!res.headersSent) return
-    try {
-      const committed = hooks.commitSoFar()
-      if (isPromise(committed)) committed.then(undefined, (error: unknown) => hooks.report(error))
-    } catch (error) {
-      hooks.report(error)
-    }
-  })
+/**
+ * What tells of one answer, and would be wrong for the error page in its place: of its body, where to go, for how long to
+ * keep it, and its cookies; and what
+ * a proxy (`X-Accel-Redirect`) or a script in the browser (`HX-Redirect`) takes from it. What tells of the server and of what browsers may do stays: CORS, security headers,
+ * `Vary`, limits of requests, and all that this list does not know.
+ */
+const OF_ONE_ANSWER =
+  /^(?:content-(?:length|type|encoding|language|location|range|disposition|md5|digest)|(?:repr-)?digest|etag|last-modified|accept-ranges|trailer|transfer-encoding|cache-control|(?:cdn|surrogate)-(?:cache-)?control|expires|age|pragma|location|refresh|retry-after|link|set-cookie|clear-site-data|x-accel-.*|x-sendfile|hx-.*)$/i
+
+function dropAnswer(res: HeldResponse): void {
+  res.statusCode = 500
+  if (!res.stream) (res as { statusMessage: string | undefined }).statusMessage = undefined
+  if (typeof res.getHeaderNames !== 'function') return
+  for (const name of res.getHeaderNames()) if (OF_ONE_ANSWER.test(name)) res.removeHeader(name)
 }
 
 interface Body {
@@ -142,139 +303,6 @@ function isWritable(chunk: unknown): chunk is string | Uint8Array | null | undef
   return chunk === undefined || chunk === null || typeof chunk === 'string' || chunk instanceof Uint8Array
 }
 
-/** Marks an `end` made here. */
-const SESSION_END = Symbol('sessile.end')
-
-/** Whether this `end` sends exactly what it is given: one that the application has wrapped may change the body. */
-function isLast(end: End & { [SESSION_END]?: true }): boolean {
-  return end === ServerResponse.prototype.end || end[SESSION_END] === true
-}
-
-/**
- * Makes the header block without sending it. `_contentLength` is what Node's own `end` sets before, for the header
- * `Content-Length`. HTTP/2 has no such step: there the headers wait with the body.
- */
-function fixHeaders(res: ServerResponse & { _contentLength?: number | null }, body: Body | undefined): void {
-  if (res.headersSent || typeof res.writeHead !== 'function' || res.req?.httpVersionMajor >= 2) return
-  if (body) res._contentLength = lengthOf(body)
-  res.writeHead(res.statusCode)
-}
-
 function lengthOf({ chunk, encoding }: Body): number {
-  return typeof chunk === 'string'
-    ? Buffer.byteLength(chunk, encoding)
-    : ((chunk as Uint8Array | null | undefined)?.byteLength ?? 0)
-}
-
-/**
- * Makes a held response look ended, whatever the application still does with it: `writableEnded` is true, `write` refuses,
- * nothing changes its headers. The deprecated `finished` stays false: if it were true, `server.close()` would take the
- * connection for idle and cut it before the answer. Returns a function that undoes this.
- */
-function holdResponse(res: ServerResponse): () => void {
-  const showAgain = shadow(res, {
-    writableEnded: true,
-    write: refuseWrite,
-    flushHeaders: () => undefined,
-    ...(!res.headersSent && { writeHead: () => res }),
-  })
-  const restoreHead = res.headersSent ? undefined : keepHead(res)
-  const releaseSocket = holdSocket(res)
-  return () => {
-    showAgain()
-    restoreHead?.()
-    releaseSocket?.()
-  }
-}
-
-/** Shadows properties of an object. Returns a function that restores them. */
-function shadow(object: object, values: Record<string, unknown>): () => void {
-  const shadowed = Object.keys(values).map((name) => [name, Object.getOwnPropertyDescriptor(object, name)] as const)
-  for (const [name, value] of Object.entries(values)) {
-    Object.defineProperty(object, name, { value, configurable: true, writable: true })
-  }
-  return () => {
-    for (const [name, own] of shadowed) {
-      if (own) Object.defineProperty(object, name, own)
-      else Reflect.deleteProperty(object, name)
-    }
-  }
-}
-
-/**
- * Headers that are not fixed yet could be changed by an application that answers a second time, and would no longer match
- * the body. Returns a function that restores them.
- */
-function keepHead(res: ServerResponse & { getRawHeaderNames?(): string[] }): (() => void) | undefined {
-  if (typeof res.getHeaderNames !== 'function') return undefined
-  const { statusCode, statusMessage } = res
-  // HTTP/2 has no raw names: there they are all in lower case.
-  const names = res.getRawHeaderNames?.() ?? res.getHeaderNames()
-  const headers = names.map((name) => [name, res.getHeader(name) as string | string[]] as const)
-  return () => {
-    res.statusCode = statusCode
-    if (res.req.httpVersionMajor < 2) res.statusMessage = statusMessage
-    for (const name of res.getHeaderNames()) res.removeHeader(name)
-    for (const [name, value] of headers) res.setHeader(name, value)
-  }
-}
-
-/**
- * Express destroys the connection of a request that fails after its headers were sent, for example because it was answered
- * twice. Without sessions the first answer has left by then, so here the connection is destroyed after it. Returns a
- * function that undoes this.
- */
-function holdSocket(res: ServerResponse): (() => void) | undefined {
-  if (!res.headersSent) return undefined
-  const shield = shieldSocket(res.req)
-  if (!shield) return undefined
-  return () => {
-    const { destroyed, socket } = shield.remove()
-    if (destroyed) res.once('finish', () => socket.destroy())
-  }
-}
-
-/** Ignores calls of `req.socket.destroy()`: the connection may be about to carry this answer, or the next one. */
-export function shieldSocket(
-  req: IncomingMessage | undefined,
-): { remove(): { destroyed: boolean; socket: Socket } } | undefined {
-  if (!req || !Object.hasOwn(req, 'socket')) return undefined
-  const { socket } = req
-  let destroyed = false
-  req.socket = new Proxy(socket, {
-    get(target, name, receiver) {
-      if (name === 'destroy') return () => ((destroyed = true), receiver as Socket)
-      const value: unknown = Reflect.get(target, name, target)
-      return typeof value === 'function' ? (value.bind(target) as unknown) : value
-    },
-  })
-  return {
-    remove() {
-      req.socket = socket
-      return { destroyed, socket }
-    },
-  }
-}
-
-function refuseWrite(this: ServerResponse, _chunk: unknown, encoding: unknown, callback: unknown): boolean {
-  refuse(this, typeof encoding === 'function' ? encoding : callback)
-  return false
-}
-
-/** Refuses a write after the end as Node does, except that an error without a listener does not end the process. */
-function refuse(res: ServerResponse, callback: unknown): void {
-  const error = Object.assign(new Error('write after end'), { code: 'ERR_STREAM_WRITE_AFTER_END' })
-  process.nextTick(() => {
-    if (typeof callback === 'function') (callback as (error: Error) => void)(error)
-    if (res.listenerCount?.('error') > 0) res.emit('error', error)
-  })
-}
-
-/** What Node does at a second call of `end`. */
-function endAgain(res: ServerResponse, args: unknown[]): ServerResponse {
-  const callback = args.find((arg) => typeof arg === 'function') as (() => void) | undefined
-  const { chunk } = bodyOf(args)
-  if (chunk !== undefined && chunk !== null) refuse(res, callback)
-  else if (callback) res.once?.('finish', callback)
-  return res
+  return typeof chunk === 'string' ? Buffer.byteLength(chunk, encoding) : (chunk as Uint8Array).byteLength
 }

@@ -2,7 +2,8 @@ import cookie = require('cookie')
 import depd = require('depd')
 import { hiddenSlot } from '../base/hidden-slot'
 import { isoText, isTime } from '../base/moments'
-import type { CookieOptions } from '../options/options'
+import type { CookieOptions } from './cookie-options'
+import { NOTES, notesOf, setNotes, storedNotes, type SessionNotes } from './notes'
 
 const deprecate = depd('express-session')
 
@@ -19,45 +20,16 @@ export interface CookieData {
   sameSite: boolean | 'lax' | 'strict' | 'none' | 'auto' | undefined
 }
 
-/**
- * What sessile itself notes of a session. It is stored in the cookie's JSON, under a key that express-session ignores, as
- * all names on the session belong to the application.
- */
-export interface SessionNotes {
-  /** When the session was made, was last given a new ID, and was last seen, in ms since the epoch. */
-  created?: number
-  renewed?: number
-  seen?: number
-  /** The user it belongs to; since when; its handle in that user's list; and what the option `describe` recorded. */
-  user?: string
-  login?: number
-  handle?: string
-  about?: unknown
-  /** Messages for the next request. */
-  flash?: { [type: string]: unknown[] }
-  /** In a forwarding note: the session's new ID, sealed with this one, and since when it has it, in ms since the epoch. */
-  movedTo?: string
-  movedAt?: number
-}
+/** Cookies that were handed to a classic store, which makes the JSON itself: theirs has the notes. */
+const handed = hiddenSlot<true>()
 
-const NOTES = 'sessile'
-const notes = hiddenSlot<SessionNotes>()
-
-export function notesOf(cookie: object): SessionNotes | undefined {
-  return notes.get(cookie)
-}
-
-export function setNotes(cookie: object, value: SessionNotes): void {
-  notes.set(cookie, value)
-}
-
-/** The notes in the stored JSON of a cookie. */
-export function storedNotes(cookie: object): SessionNotes | undefined {
-  return (cookie as { [NOTES]?: SessionNotes })[NOTES]
+/** Has the cookie's JSON show the notes from now on, as the classic store that gets it makes a text of it. */
+export function handToStore(cookie: object): void {
+  if (notesOf(cookie)) handed.set(cookie, true)
 }
 
 function withNotes<T extends object>(cookie: object, data: T): T & { [NOTES]?: SessionNotes } {
-  const noted = notes.get(cookie)
+  const noted = notesOf(cookie)
   return noted ? { ...data, [NOTES]: noted } : data
 }
 
@@ -69,6 +41,8 @@ export interface Cookie extends CookieOptions {
   maxAge?: number | undefined
   /** When the cookie ends; `null` or `false` for the end of the browser session. Setting it sets `originalMaxAge`. */
   expires?: Date | null | undefined
+  /** The option `'auto'` has become `'none'` or `'lax'`, by the connection of the request that made the session. */
+  sameSite?: boolean | 'lax' | 'strict' | 'none' | undefined
   /** What is stored and sent. */
   readonly data: CookieData
   /** The text of a Set-Cookie header with this cookie's settings. */
@@ -132,7 +106,10 @@ Object.defineProperties(Cookie.prototype, {
     },
     set(this: Fields, ms: unknown) {
       if (typeof ms === 'number') {
-        this._expires = new Date(Date.now() + ms)
+        const expires = new Date(Date.now() + ms)
+        // Found here, and not when the cookie is to be sent: that is too late to answer with an error.
+        if (!isTime(expires)) throw new TypeError(`maxAge must be a number of ms that leads to a date; it is ${ms}`)
+        this._expires = expires
         this.originalMaxAge = ms
         return
       }
@@ -172,7 +149,7 @@ Object.defineProperties(Cookie.prototype, {
     writable: true,
     value(this: Cookie, key?: string): (CookieData & { [NOTES]?: SessionNotes }) | undefined {
       if (this === passedOver && key === 'cookie') return undefined
-      return withNotes(this, this.data)
+      return handed.get(this) ? withNotes(this, this.data) : this.data
     },
   },
 })
@@ -189,7 +166,7 @@ const SOME_TIME = new Date(0)
 /** The same text as `JSON.stringify(cookie)`, for most cookies in a tenth of the time. */
 export function stringifyCookie(cookie: unknown): string {
   if (!(cookie instanceof Cookie)) return JSON.stringify(plainCookie(cookie))
-  if (cookie.toJSON !== toJSON) return JSON.stringify(cookie)
+  if (cookie.toJSON !== toJSON) return JSON.stringify(plainCookie(cookie))
   const { data } = cookie
   if (data !== lastData || !isTime(data.expires)) return JSON.stringify(withNotes(cookie, data))
   if (
@@ -202,15 +179,18 @@ export function stringifyCookie(cookie: unknown): string {
     template = { settings: data, before: text.slice(0, at), after: text.slice(at + SOME_TIME.toISOString().length) }
   }
   const text = template.before + isoText(data.expires) + template.after
-  const noted = notes.get(cookie)
+  const noted = notesOf(cookie)
   return noted ? `${text.slice(0, -1)},"${NOTES}":${JSON.stringify(noted)}}` : text
 }
 
 /** What is stored of a cookie of any class. In one that is not ours, `sessile` is no notes but a visitor's data: left out. */
 export function plainCookie(cookie: unknown): unknown {
-  const { toJSON } = (cookie ?? {}) as { toJSON?: () => unknown }
-  if (typeof toJSON === 'function') return toJSON.call(cookie)
   if (typeof cookie !== 'object' || cookie === null) return cookie
+  const { toJSON } = cookie as { toJSON?: () => unknown }
+  if (typeof toJSON === 'function') {
+    const shown = toJSON.call(cookie)
+    return typeof shown === 'object' && shown !== null ? withNotes(cookie, shown) : shown
+  }
   const { [NOTES]: _foreign, ...plain } = cookie as Record<string, unknown>
   return withNotes(cookie, plain)
 }
@@ -229,17 +209,21 @@ export function stringifyWithout(cookie: unknown, session: object): string | und
   }
 }
 
-/** Makes a cookie of its stored JSON, ending at `expires`. */
+/** Makes a cookie of its stored JSON, ending at `expires`. Other keys than settings are not taken: `__proto__` is one. */
 export function restoreCookie(stored: object, expires: Date | null | undefined): Cookie {
   const cookie = new Cookie() as unknown as Fields
-  for (const key in stored) {
-    if (key === NOTES) setNotes(cookie, (stored as { [NOTES]: SessionNotes })[NOTES])
-    else if (key !== 'data' && key !== 'expires' && key !== 'originalMaxAge') {
-      ;(cookie as unknown as Record<string, unknown>)[key] = (stored as Record<string, unknown>)[key]
-    }
-  }
+  const data = stored as CookieData
+  if ('path' in data) cookie.path = data.path
+  if ('httpOnly' in data) cookie.httpOnly = data.httpOnly
+  if (data.domain !== undefined) cookie.domain = data.domain
+  if (data.secure !== undefined) cookie.secure = data.secure
+  if (data.sameSite !== undefined) cookie.sameSite = data.sameSite as Fields['sameSite']
+  if (data.partitioned !== undefined) cookie.partitioned = data.partitioned
+  if (data.priority !== undefined) cookie.priority = data.priority
   if (expires !== undefined) cookie._expires = expires
-  cookie.originalMaxAge = (stored as Cookie).originalMaxAge
+  cookie.originalMaxAge = data.originalMaxAge as number | null
+  const noted = storedNotes(stored)
+  if (noted) setNotes(cookie, noted)
   return cookie as unknown as Cookie
 }
 
@@ -249,14 +233,6 @@ export type CookieSettings = Omit<CookieData, 'expires'>
 export function settingsOf(cookie: Cookie | CookieSettings): CookieSettings {
   const { originalMaxAge, path, domain, httpOnly, secure, sameSite, partitioned, priority } = cookie
   return { originalMaxAge, path, domain, httpOnly, secure, sameSite, partitioned, priority }
-}
-
-/** Takes over the settings that others changed since `was`, unless they were changed in this cookie as well. */
-export function mergeSettings(was: Cookie, cookie: Cookie, theirs: Cookie): void {
-  if (isSameSettings(theirs, was) || !isSameSettings(was, cookie)) return
-  const { originalMaxAge, ...settings } = settingsOf(theirs)
-  Object.assign(cookie, settings)
-  cookie.maxAge = originalMaxAge as number
 }
 
 /** Lifetimes that differ by less than this, in ms, count as the same: an `expires` relative to now never gives one twice. */

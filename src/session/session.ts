@@ -1,15 +1,15 @@
-import type session = require('../index')
+import { SessionError } from '../base/errors'
 import { hiddenSlot } from '../base/hidden-slot'
 import { answer, type Callback, type MaybePromise } from '../base/maybe-promise'
-import { callStore } from '../store/store-call'
-import { SessionError } from '../base/errors'
-
-type SessionData = session.SessionData
+import { callStore } from '../base/store-call'
+import type { SessionData } from './augmented'
+import type { Cookie } from './cookie'
+import { cookieOf, noteFor, notingPrototype, startNoting, unnoted } from './noted'
 
 /** What a session needs of its request; a store makes do with less than a real one. */
 export interface SessionRequest {
   sessionID: string
-  sessionStore: session.Store
+  sessionStore: { createSession(req: never, data: SessionData): unknown }
   session?: unknown
   [SESSION_OWNER]?: SessionOwner
 }
@@ -32,7 +32,7 @@ export interface Session {
   /** The session ID; cannot be changed. */
   readonly id: string
   /** The settings and the expiry of this session's cookie. */
-  cookie: session.Cookie
+  cookie: Cookie
   /** Gives the session its full lifetime again, not yet in the store. The middleware does this on every request. */
   touch(): this
   /** Sets `cookie.maxAge` back to `cookie.originalMaxAge`. */
@@ -102,15 +102,22 @@ export const Session = function Session(
   }
 } as unknown as SessionConstructor
 
+/**
+ * A session that notes what is looked at and written, for a request of a store that can merge. Takes the data over, whose
+ * `cookie` has to be a Cookie already.
+ */
+export function notingSession(req: SessionRequest, data: object, owner: SessionOwner, id: string): LiveSession {
+  const session = Object.create(noting) as LiveSession
+  contexts.set(session, { req, id, owner })
+  startNoting(session, data as Record<string, unknown>, Session.prototype)
+  return session
+}
+
 /** Gives a proxy of a session, or an object that inherits from one, that session's methods, ID and request. */
 export function standsFor(value: unknown, session: unknown): void {
   if (!(value instanceof Session) || contexts.get(value) || !(session instanceof Session)) return
   contexts.set(value, contextOf(session))
-}
-
-/** Gives a session object another ID in place: whoever holds the object keeps working with the session. */
-export function changeId(session: Session, id: string): void {
-  contexts.set(session, { ...contextOf(session), id })
+  noteFor(value, session)
 }
 
 const outsideOfRequest: SessionOwner = {
@@ -137,7 +144,7 @@ export function missing(): SessionError {
   return new SessionError('ERR_SESSION_MISSING', 'failed to load session')
 }
 
-function define(name: string, property: PropertyDescriptor): void {
+function define(name: string | symbol, property: PropertyDescriptor): void {
   Object.defineProperty(Session.prototype, name, { configurable: true, enumerable: false, ...property })
 }
 
@@ -166,12 +173,22 @@ define('id', {
   },
 })
 
+/** For `console.log`, which would show that a session notes, and not what is in it. */
+define(Symbol.for('nodejs.util.inspect.custom'), {
+  writable: true,
+  value(this: Session, _depth: number, options: object, inspect?: (value: unknown, options: object) => string) {
+    const plain: object = unnoted(() => Object.assign(Object.create({ constructor: Session }) as object, this))
+    return inspect ? inspect(plain, options) : plain
+  },
+})
+
 defineMethod('touch', function touch() {
   return this.resetMaxAge()
 })
 
 defineMethod('resetMaxAge', function resetMaxAge() {
-  this.cookie.maxAge = this.cookie.originalMaxAge as number
+  const cookie = cookieOf(this)
+  cookie.maxAge = cookie.originalMaxAge as number
   return this
 })
 
@@ -197,3 +214,5 @@ const ownSave = Session.prototype.save
 export function savesItself(session: Session): boolean {
   return session.save === ownSave
 }
+
+const noting = notingPrototype(Session.prototype)

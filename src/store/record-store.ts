@@ -1,11 +1,11 @@
 import { setImmediate } from 'node:timers'
-import type session = require('../index')
-import { plainRecord } from '../session/changes'
+import type { SessionData } from '../session/augmented'
+import { plainRecord, type Serializer } from '../session/text'
 import { SessionError, shortened } from '../base/errors'
 import { afterwards, answer, isPromise, type Callback, type MaybePromise } from '../base/maybe-promise'
 import { Store } from './store'
 
-type SessionData = session.SessionData
+export type { Serializer }
 
 /** Identifies the content of a record: differs whenever the content does. Only the store knows what is in it. */
 export type Version = string | number
@@ -35,12 +35,6 @@ export type WriteCondition = 'always' | 'absent' | 'present' | { readonly versio
 export interface RecordPage {
   records: Array<SessionRecord & { id: string }>
   cursor: string | null
-}
-
-/** Turns a session, as a plain object with its cookie, into the text of a record and back. */
-export interface Serializer {
-  stringify(session: object): string
-  parse(text: string): unknown
 }
 
 /** How long, in ms, a session lives whose cookie has no expiry: one day. */
@@ -89,7 +83,7 @@ export abstract class RecordStore extends Store {
   abstract scan(cursor: string | null, limit: number): MaybePromise<RecordPage>
 
   /** Deletes at most `limit` expired records and answers how many. Left out where the server does it by itself. */
-  prune?(limit: number): MaybePromise<number>
+  prune?(limit: number): MaybePromise<number | void>
   /** Deletes every record of this store. Without it `clear` removes them one by one. */
   removeAll?(): MaybePromise<void>
   /** The number of live records. Without it `length` scans. */

@@ -1,81 +1,67 @@
-import type session = require('../index')
-import { ClassicAccess } from './classic-access'
-import type { SessionEvents } from '../features/events/events'
-import type { InThisProcess } from './in-this-process'
 import type { MaybePromise } from '../base/maybe-promise'
+import type { SessionData } from '../session/augmented'
+import type { SessionNotes } from '../session/notes'
+import type { Session } from '../session/session'
+import type { DataText } from '../session/text'
+import { ClassicAccess } from './classic-access'
+import type { Life } from './lives'
 import { RecordAccess } from './record-access'
 import { isRecordStore, type RecordStore, type SessionRecord } from './record-store'
-import type { Session } from '../session/session'
-
-type SessionData = session.SessionData
+import type { Store } from './store'
 
 /** What a request knows of its session in the store, so that it writes only where that still holds. */
-export interface Stored {
+export interface Known {
   /** The record, of a record store. */
   readonly record?: SessionRecord
-  /** The parsed data; with a record, parsing may wait until somebody needs it. */
+  /** The parsed data; that of a record may be parsed when somebody looks at it. */
   readonly data?: SessionData
-  /** The `count` of `process` when this was read or written. */
-  readonly since: number
-  readonly process: InThisProcess
-}
-
-/** A session that was found, and its present ID. */
-export interface Found {
-  readonly id: string
-  readonly stored: Stored
-}
-
-/** A session as it was stored, and the text of its data then, which may include what was merged. */
-export interface Saved {
-  readonly stored: Stored
-  readonly dataText: string
+  /** The text of the data, where it is known without serialising. */
+  readonly text?: DataText | undefined
+  readonly notes: SessionNotes | undefined
+  /** What this process knows of the session, for a classic store, which cannot tell. */
+  readonly life?: Life
 }
 
 /** Access to a store of either contract. What fails synchronously is thrown, everything else rejects. */
 export interface StoreAccess {
-  load(id: string, renewTo?: number): MaybePromise<Stored | null>
-  /** Loads the session that has, or once had, this ID. */
-  find(id: string): MaybePromise<Found | null>
-  /** The data of what was loaded. */
-  dataOf(id: string, stored: Stored): SessionData
+  /** Whether writes are conditional, so that `write` finds out what others have done. */
+  readonly isExact: boolean
+  /** The session under this key. Given `renewTo` (ms since the epoch), the store may move its end there in the same step. */
+  load(key: string, renewTo?: number): MaybePromise<Known | null>
+  /** The data of what was loaded, for one session object: the next call may give the same objects. */
+  dataOf(key: string, known: Known): SessionData
+  /** The same, always parsed anew. */
+  freshDataOf(known: Known): SessionData
   /**
-   * Writes the session: `from` is what is known of it, `null` for one that the store never had, `undefined` where
-   * nothing is known. If another request has given the session a new ID, this object gets it, too. `merged` is called with
-   * each stored state that was merged into it.
-   * @throws SessionError when the session is gone, its ID is taken, or others were faster every time
+   * Writes the session over what is known of it: `null` if the store never had it, `undefined` if nothing is known. Answers
+   * what is known then, or `null` when the store has something else now, or nothing.
+   * @throws SessionError on a classic store, when this process knows that the session is gone
    */
-  save(
-    session: Session,
-    dataText: string,
-    from: Stored | null | undefined,
-    merged?: (found: Found) => void,
-  ): MaybePromise<Saved>
-  /** Renews a session that was touched. */
-  touch(session: Session, stored: Stored | undefined): MaybePromise<void>
-  /** Destroys the session that has, or once had, this ID. `from` as for `save`. */
-  destroy(id: string, from?: Stored | null): MaybePromise<void>
+  write(session: Session, dataText: string, known: Known | null | undefined): MaybePromise<Known | null>
+  /** The same over whatever session is there; `null` when there is none. */
+  writeOver(session: Session, dataText: string): MaybePromise<Known | null>
+  /** Moves the session's end, unless it is where it should be. False when that was so. */
+  touch(session: Session, known: Known | null | undefined): MaybePromise<boolean>
+  /** The same for a session that nobody has looked at, by the lifetime of its cookie (ms, `null` for none). */
+  touchUnseen(key: string, known: Known, maxAge: number | null): MaybePromise<boolean>
+  /** Deletes the session. */
+  destroy(key: string): MaybePromise<void>
+  /** The same, and answers the notes that it had at its end, as far as the store can tell. */
+  destroyKnown(key: string, known: Known | null | undefined): MaybePromise<SessionNotes | undefined>
 }
 
 export interface AccessSettings {
-  readonly conflict: 'merge' | 'overwrite'
-  readonly timeout: number
   /** Lifetime, in ms, of a session whose cookie has no expiry. */
   readonly ttl: number
   readonly touchAfter: number
-  readonly renewalTimeout: number
-  readonly renewalGrace: number
-  readonly events: SessionEvents
-  /** Where the application makes the IDs, a new one may belong to another session already. */
-  readonly genid?: unknown
 }
 
 /**
  * Chooses the contract by which a store is used. Records bypass the classic methods, so they are used only as long as
  * nobody has replaced one of those on the store or in a subclass.
  */
-export function storeAccess(store: session.Store, settings: AccessSettings): () => StoreAccess {
-  const classic = new ClassicAccess(store, settings)
+export function storeAccess(store: Store, settings: AccessSettings): () => StoreAccess {
+  const classic = new ClassicAccess(store)
   if (!isRecordStore(store)) return () => classic
   const records = new RecordAccess(store, settings)
   const { get, set, touch, destroy } = baseOf(store)

@@ -1,13 +1,11 @@
 import { EventEmitter } from 'node:events'
 import type { Request } from 'express'
-import type session = require('../index')
+import type { SessionData } from '../session/augmented'
 import { Cookie } from '../session/cookie'
 import { SessionError, shortened } from '../base/errors'
 import { answer, afterwards, type Callback, type MaybePromise } from '../base/maybe-promise'
 import { Session, SESSION_OWNER, type SessionRequest } from '../session/session'
-import { callStore } from './store-call'
-
-type SessionData = session.SessionData
+import { callStore } from '../base/store-call'
 
 /**
  * The classic store contract: what express-session asks of a store, unchanged.
@@ -114,4 +112,24 @@ export function checkedData(id: string, data: unknown): SessionData {
     `Cannot read properties of undefined (reading 'expires'): the record of session ${shortened(id)} is no session, as ${what}. ` +
       `Delete it from the store, or set the option onInvalidRecord to 'replace'`,
   )
+}
+
+interface Readiness {
+  isReady: boolean
+}
+
+/** One pair of listeners for each store, however many middlewares use it. */
+const readiness = new WeakMap<Store, Readiness>()
+
+/** Tells whether a store has said that it cannot answer for a while. */
+export function followReadiness(store: Store): () => boolean {
+  let known = readiness.get(store)
+  if (!known) {
+    const followed: Readiness = { isReady: true }
+    readiness.set(store, (known = followed))
+    store.on('disconnect', () => (followed.isReady = false))
+    store.on('connect', () => (followed.isReady = true))
+  }
+  const follows = known
+  return () => follows.isReady
 }

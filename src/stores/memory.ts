@@ -46,7 +46,8 @@ export interface MemoryStore extends RecordStore {
   renew(id: string, expires: number, from?: number): boolean
   remove(id: string, version?: Version): boolean
   scan(cursor: string | null, limit: number): RecordPage
-  prune(limit: number): number
+  /** `void`, as classes of other packages that extend this one answer nothing. */
+  prune(limit: number): number | void
   removeAll(): void
   count(): number
   link(user: string, id: string, expires?: number): void

@@ -1,10 +1,10 @@
 import uid = require('uid-safe')
 import type session = require('../index')
 import { Cookie } from '../session/cookie'
-import { Signer } from '../request/cookie-header'
+import { Signer } from '../request/signer'
 import type { Secret, SessionOptions } from '../options/options'
 import { SealedStore } from '../features/sealing/sealed-store'
-import { callStore } from '../store/store-call'
+import { callStore } from '../base/store-call'
 
 export interface SignedCookieOptions {
   /** The store that the app under test uses. */

@@ -137,9 +137,22 @@ export const intendedDifferences: IntendedDifference[] = [
       const { 'valid-id': _, ...records } = outcome.records
       return {
         ...outcome,
+        // Its cookie could replace that of a new login by now.
+        headers: outcome.headers.filter(([name]) => name !== 'set-cookie'),
         records,
         next: { ...outcome.next, setCookie: saveUninitialized, body: 'new-1 {"cookie":0}' },
       }
     },
+  },
+  {
+    name: 'a destroyed session is destroyed once',
+    reason:
+      "With `unset: 'destroy'`, express-session destroys a session at the end that the handler has destroyed already; a store " +
+      'that counts its sessions counts wrong then.',
+    applies: ({ handler, unset }) => handler === 'destroys' && unset === 'destroy',
+    expected: (outcome) => ({
+      ...outcome,
+      events: outcome.events.filter((event, at, all) => !event.startsWith('destroy ') || all.indexOf(event) === at),
+    }),
   },
 ]

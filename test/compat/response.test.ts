@@ -502,8 +502,11 @@ describe('an application that does more to a response that is held', () => {
       res.end('short')
       await began
       res.statusCode = 500
-      res.setHeader('Content-Length', 30)
-      res.writeHead(500).end('a second body, which is longer')
+      const sent = expect.objectContaining({ code: 'ERR_HTTP2_HEADERS_SENT' }) as Error
+      expect(res.headersSent).toBe(true)
+      expect(() => res.setHeader('Content-Length', 30)).toThrow(sent)
+      expect(() => res.writeHead(500)).toThrow(sent)
+      res.end('a second body, which is longer')
       release()
     })
     const server = http2.createServer(listener as never).listen(0)
@@ -566,17 +569,26 @@ test('a response whose head cannot be made: the next one leaves after the commit
   expect(told).toEqual(['the store is full'])
 })
 
-test('a head that cannot be made where the headers are held: the error goes to next', async () => {
-  const store = classicStore(session)
-  const { listener, told } = telling({ store, onSaveError: 'error' }, (req, res) => {
-    req.session['views'] = 1
-    res.statusMessage = 'no\nmessage'
-    res.end('never')
-  })
-  await withServer(listener, async ({ get }) => expect(await get('/')).toMatchObject({ status: 500, body: 'an error' }))
-  expect(told).toEqual(['Invalid character in statusMessage'])
-  expect(store.records.size).toBe(1)
-})
+test.each(['respond', 'error'] as const)(
+  'a head that Node refuses to make is refused by end, as without sessions, with onSaveError %s',
+  async (onSaveError) => {
+    const store = classicStore(session)
+    const { listener, told } = telling({ store, onSaveError }, (req, res) => {
+      req.session['views'] = 1
+      res.statusMessage = 'no\nmessage'
+      expect(() => res.end('never')).toThrow('Invalid character in statusMessage')
+      res.statusMessage = ''
+      res.end('the error page')
+    })
+    await withServer(listener, async ({ get }) => {
+      const { body, headers } = await get('/')
+      expect(body).toBe('the error page')
+      expect(setCookies(headers, 'connect.sid')).toHaveLength(1)
+    })
+    expect(told).toEqual([])
+    expect(store.records.size).toBe(1)
+  },
+)
 
 describe('what cannot be stored is told once', () => {
   const handlers: Record<string, (req: { session: AnySession }, res: ServerResponse) => unknown> = {
@@ -910,7 +922,7 @@ test('Connect-style: a chain of middlewares on a plain server', async () => {
   const sessions = session({ ...OPTIONS, store: classicStore(session) })
   type Step = (req: IncomingMessage, res: ServerResponse, next: (error?: unknown) => void) => void
   const chain: Step[] = [
-    sessions as unknown as Step,
+    sessions,
     (req, _res, next) => (change(req), next()),
     (_req, res) => res.end('end of the chain'),
   ]

@@ -39,6 +39,15 @@ function typescript(version) {
   return () => ({ TYPESCRIPT: path.join(install(`typescript${version}`, `typescript@${version}`), 'typescript') })
 }
 
+/** Stores of others that bring a database's client along: their published types. */
+function stores() {
+  const packages =
+    'connect-mongo mongodb connect-typeorm typeorm @quixo3/prisma-session-store connect-session-knex knex ' +
+    'connect-session-sequelize sequelize @google-cloud/connect-firestore @google-cloud/firestore connect-dynamodb ' +
+    '@types/express-mysql-session @types/connect-mongodb-session @types/connect-memcached'
+  return { STORES: install('stores', '--ignore-scripts', '--legacy-peer-deps', ...packages.split(' ')) }
+}
+
 const wholeSuite = []
 /** What CI has time for, beside the whole suite on the oldest version. */
 const withoutTheLongest = [
@@ -67,9 +76,11 @@ const runs = {
   node26: { environment: node(26), tests: wholeSuite },
   newest: { environment: node(26), tests: withoutTheLongest },
   express4: { environment: () => ({ EXPRESS: 'express4' }), tests: wholeSuite },
-  'typescript5.0': { environment: typescript('5.0'), tests: ['test/package'] },
-  'typescript5.9': { environment: typescript('5.9'), tests: ['test/package'] },
-  typescript7: { environment: typescript('7'), tests: ['test/package'] },
+  stores: { environment: stores, tests: ['test/types/published.test.ts'] },
+  'typescript4.5': { environment: typescript('4.5'), tests: ['test/types/published.test.ts'] },
+  'typescript5.0': { environment: typescript('5.0'), tests: ['test/package', 'test/types/published.test.ts'] },
+  'typescript5.9': { environment: typescript('5.9'), tests: ['test/package', 'test/types/published.test.ts'] },
+  typescript7: { environment: typescript('7'), tests: ['test/package', 'test/types/published.test.ts'] },
 }
 
 const chosen = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(runs).filter((name) => name !== 'newest')

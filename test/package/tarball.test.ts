@@ -91,17 +91,65 @@ describe('the packed library', () => {
     expect(
       names.filter(
         (name) =>
-          !/^(dist\/.*\.(js|d\.ts)|docs\/[\w-]+\.md|package\.json|README\.md|LICENSE|CHANGELOG\.md)$/.test(name),
+          !/^(dist\/.*\.(js|js\.map|d\.ts)|docs\/[\w-]+\.md|package\.json|README\.md|LICENSE|CHANGELOG\.md)$/.test(
+            name,
+          ),
       ),
     ).toEqual([])
     expect(names).toContain('LICENSE')
   })
 
-  test('stays small: at most 450 KB unpacked, and 75 KB of documentation', () => {
-    const bytes = (docs: boolean): number =>
-      files.filter(({ path }) => path.startsWith('docs/') === docs).reduce((sum, { size }) => sum + size, 0)
-    expect(bytes(false)).toBeLessThan(450_000)
-    expect(bytes(true)).toBeLessThan(75_000)
+  test('stays small: at most 450 KB unpacked, 75 KB of documentation, and 700 KB of source in source maps', () => {
+    const bytes = (...names: RegExp[]): number =>
+      files.filter(({ path }) => names.every((name) => name.test(path))).reduce((sum, { size }) => sum + size, 0)
+    expect(bytes(/^(?!docs\/)/, /(?<!\.map)$/)).toBeLessThan(450_000)
+    expect(bytes(/^docs\//)).toBeLessThan(75_000)
+    expect(bytes(/\.map$/)).toBeLessThan(700_000)
+  })
+
+  test('leads from a stack trace to the source', () => {
+    const at = project('traced', 'sessile')
+    const code = `try { require('sessile')({ secrets: 'x' }), require('sessile')({ secret: 5 }) } catch (error) { console.log(JSON.stringify(error.stack)) }`
+    writeFileSync(path.join(at, 'traced.cjs'), code)
+    const stack = execFileSync(process.execPath, ['--enable-source-maps', 'traced.cjs'], { cwd: at, encoding: 'utf8' })
+    const [, file = '', line] = /sessile\/(src\/[\w/-]+\.ts):(\d+)/.exec(stack) ?? []
+    expect(readFileSync(path.join(root, file), 'utf8').split('\n')[Number(line) - 1]).toMatch(/new \w*Error/)
+  })
+
+  test('loads the middleware when it is first asked for: who needs the classes alone does not wait for it', () => {
+    const at = project('classes', 'sessile')
+    const code = `const session = require('sessile')
+      require('sessile/redis')
+      const loaded = () => Object.keys(require.cache).some((file) => file.includes('middleware'))
+      const before = loaded()
+      session('a secret that is long enough for all of this')
+      console.log(JSON.stringify([before, loaded()]))`
+    expect(run(at, 'classes.cjs', code)).toEqual([false, true])
+  })
+
+  test('has one copy of each class, whichever entry is loaded first', () => {
+    const at = project('copies', 'sessile')
+    const paths = [
+      'redis',
+      'postgres',
+      'mysql',
+      'sqlite',
+      'testing',
+      'session/store',
+      'session/cookie',
+      'session/memory',
+    ]
+    for (const first of paths) {
+      const code = `const loaded = Object.fromEntries(${JSON.stringify([first, ...paths])}.map((name) => [name, require('sessile/' + name)]))
+        const session = require('sessile')
+        const stores = [loaded.redis.RedisStore, loaded.postgres.PostgresStore, loaded.mysql.MysqlStore, loaded.sqlite.SqliteStore]
+        console.log(JSON.stringify([
+          ...stores.map((store) => Object.getPrototypeOf(store) === session.RecordStore),
+          loaded['session/store'] === session.Store, loaded['session/cookie'] === session.Cookie,
+          loaded['session/memory'] === session.MemoryStore,
+        ]))`
+      expect(run(at, 'copies.cjs', code), first).toEqual(Array(7).fill(true))
+    }
   })
 
   test('brings the page along that its hints lead to', () => {
@@ -126,11 +174,11 @@ describe('the packed library', () => {
     expect(readFileSync(fileURLToPath(page), 'utf8').toLowerCase().replaceAll(' ', '-')).toContain(`\n##-${heading}\n`)
   })
 
-  test('has no install scripts', () => {
+  test('has no install scripts, so that npm asks nobody to allow them', () => {
     const { scripts } = JSON.parse(readFileSync(path.join(folder, 'package/package.json'), 'utf8')) as {
       scripts: object
     }
-    expect(Object.keys(scripts).filter((name) => /^(pre|post)?install$/.test(name))).toEqual([])
+    expect(Object.keys(scripts).filter((name) => /^((pre|post)?install|prepare)$/.test(name))).toEqual([])
   })
 
   for (const name of ['sessile', 'express-session']) {

@@ -102,16 +102,16 @@ describe('events: each once, on the emitter and on its channel', () => {
   test('renewed, and staleId when the old one is used too late', async () => {
     const { agent, app, told } = appWith({ renewalGrace: 1000 })
     const first = await agent.get('/set/a')
-    const oldId = first.text
     const [cookie = ''] = first.get('Set-Cookie') ?? []
     const { text: id } = await agent.get('/renew')
     expect(told().slice(2)).toEqual([
-      ['loaded', { id: oldId }],
-      ['renewed', { id, oldId }],
+      ['loaded', { id }],
+      ['renewed', { id }],
+      ['saved', { id }],
     ])
     vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 2000 })
     await request(app).get('/').set('Cookie', cookie)
-    expect(told()).toEqual([['staleId', { id: oldId }]])
+    expect(told()).toEqual([['staleId', { id }]])
   })
 
   test.each([
@@ -131,7 +131,7 @@ describe('events: each once, on the emitter and on its channel', () => {
     const { text: id } = await agent.get('/set/a')
     told()
     await agent.get('/set/b?by=c')
-    expect(told().filter(([name]) => name === 'conflict')).toEqual([['conflict', { id, tries: 1 }]])
+    expect(told().filter(([name]) => name === 'conflict')).toEqual([['conflict', { id, tries: 1, merged: true }]])
   })
 
   test('invalid: a record that is no session', async () => {

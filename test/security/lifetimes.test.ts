@@ -100,17 +100,18 @@ function lifetimesOn(open: OpenStore): void {
     })
   }
 
-  test('renewalTimeout: of 100 requests at once with the old ID none loses the session, and there is one new ID', async () => {
+  test('renewalTimeout: of 100 requests at once with the old ID none loses the session, and there is one new token', async () => {
     const { events, login, visit, user } = visits({ renewalTimeout: 15 * MINUTE, renewalGrace: 10_000 })
     const old = await login()
     moveClock(16 * MINUTE)
     const answers = await Promise.all(Array.from({ length: 100 }, () => visit(old)))
     expect(new Set(answers.map(({ body }) => (body as Seen).user))).toEqual(new Set(['ada']))
-    const cookies = new Set(answers.map(cookieOf))
-    expect(cookies.size, 'one cookie for all').toBe(1)
-    const renewed = [...cookies][0] ?? ''
+    const cookies = answers.map(cookieOf).filter((cookie) => cookie !== undefined)
+    expect(cookies, 'one is given the new token').toHaveLength(1)
+    const [renewed = ''] = cookies
     expect(renewed).not.toBe(old)
     expect(events).toEqual(['created', 'renewed'])
+    expect(await user(renewed)).toBe('ada')
 
     moveClock(9000)
     expect(await user(old)).toBe('ada')
@@ -118,20 +119,6 @@ function lifetimesOn(open: OpenStore): void {
     expect(await user(old)).toBe('nobody')
     expect(await user(renewed)).toBe('ada')
     expect(events).toEqual(['created', 'renewed', 'staleId'])
-  })
-
-  test('renewalTimeout: of a replaced ID word is left for an hour, and not for as long as the session lives', async () => {
-    const { store, login, visit, user } = visits({ renewalTimeout: 15 * MINUTE })
-    const old = await login()
-    const { id } = (await visit(old)).body as Seen
-    moveClock(16 * MINUTE)
-    await visit(old)
-    expect(await user(old), 'within the grace period').toBe('ada')
-    const word = await store.read(id)
-    expect(word?.text).toContain('movedTo')
-    expect(word?.text).not.toContain('ada')
-    expect(word?.expires).toBeLessThanOrEqual(Date.now() + 61 * MINUTE)
-    expect(word?.expires).toBeGreaterThan(Date.now() + 50 * MINUTE)
   })
 
   for (const [what, then] of [
@@ -182,11 +169,12 @@ function lifetimesOn(open: OpenStore): void {
     expect((await store.read(id))?.expires).toBeGreaterThan(Date.now() + 30 * DAY - MINUTE)
   })
 
-  test('onStaleId destroy: a replaced ID that is used after the grace period ends the session', async () => {
+  test('onStaleId destroy: a replaced token that is used after the grace period ends the session', async () => {
     const { events, login, visit, user } = visits({ renewalTimeout: 15 * MINUTE, onStaleId: 'destroy' })
     const old = await login()
     moveClock(16 * MINUTE)
     const renewed = cookieOf(await visit(old)) ?? ''
+    expect(await user(renewed)).toBe('ada')
     moveClock(11_000)
     expect(await user(old)).toBe('nobody')
     expect(await user(renewed)).toBe('nobody')

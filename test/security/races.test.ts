@@ -241,5 +241,5 @@ test('what is begun inside of an update, and would wait for it, fails at once', 
     res.send('done')
   })
   const { body } = await visit(app, '/', {})
-  expect(body).toMatch(/Call update, renew or flash before sessions.update, or after it/)
+  expect(body).toMatch(/Call save, update, renew or flash before sessions.update, or after it/)
 })

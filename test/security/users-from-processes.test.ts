@@ -62,7 +62,7 @@ function boundsUsers(kind: Kind, name: string, open: () => Promise<Index>): void
     expect([...live].filter(([, sessions]) => sessions > MAX)).toEqual([])
 
     await expire()
-    for (let pruned = 1; store.prune && pruned > 0;) pruned = await store.prune(1000)
+    for (let pruned = 1; store.prune && pruned > 0;) pruned = Number(await store.prune(1000))
     expect(await entries()).toBe(0)
     shops.forEach((shop) => shop.close())
     await store.close?.()

@@ -1,6 +1,3 @@
-import { execFile } from 'node:child_process'
-import path from 'node:path'
-import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import { Batches, Renewals, type BatchSettings, type Renewal } from '../../src/stores/batches'
 import { gate } from '../support/app'
@@ -184,15 +181,5 @@ describe('renewals', () => {
     expect(await waiting[2]).toBe(true)
     expect(sent.flat().map(({ id }) => id)).toEqual(['d', 'c'])
     expect(records.get('a')).toBe(3)
-  })
-
-  test('what waits is sent when the process comes to its end', async () => {
-    const program = `
-      const { Renewals } = require(${JSON.stringify(path.join(__dirname, '../../dist/stores/batches'))})
-      const renewals = new Renewals((batch) => { console.log(batch.map(({ id }) => id).join()); return [] })
-      for (const id of ['a', 'b']) renewals.renew({ id, from: 1, expires: 2 })
-      setImmediate(() => ['d', 'c'].map((id) => renewals.renew({ id, from: 1, expires: 2 })))`
-    const { stdout } = await promisify(execFile)(process.execPath, ['-e', program])
-    expect(stdout).toBe('a,b\nc,d\n')
   })
 })

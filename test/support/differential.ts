@@ -128,9 +128,10 @@ const handlers = {
   },
   'writes while another request writes': (req, _log, done) => {
     if (req.session.views === undefined) return done()
-    const theirs = { ...req.session, theirs: true }
     req.session.mine = true
-    req.sessionStore.set(req.sessionID, theirs, () => done())
+    req.sessionStore.get(req.sessionID, (_error, found) =>
+      req.sessionStore.set(req.sessionID, { ...(found as Data), theirs: true } as never, () => done()),
+    )
   },
   'writes while another request destroys': (req, _log, done) => {
     if (req.session.views === undefined) return done()

@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto'
 import { promisify } from 'node:util'
-// @ts-expect-error it has no types
 import connectPgSimple from 'connect-pg-simple'
 import expressSession from 'express-session'
 import pg from 'pg'
@@ -90,10 +89,8 @@ export interface ClassicStore {
 
 /** connect-pg-simple, with promises. */
 export function originalStore(options: object): ClassicStore {
-  const Original = (connectPgSimple as (session: unknown) => new (options: object) => Record<string, () => void>)(
-    expressSession,
-  )
-  const store = new Original({ pruneSessionInterval: false, ...options })
+  const Original = connectPgSimple(expressSession)
+  const store = new Original({ pruneSessionInterval: false, ...options }) as unknown as Record<string, () => void>
   const promised = (method: string): never => promisify((store[method] as () => void).bind(store)) as never
   return { get: promised('get'), set: promised('set'), touch: promised('touch'), destroy: promised('destroy') }
 }

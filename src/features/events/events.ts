@@ -9,20 +9,22 @@ export interface SessionEventMap {
   loaded: { id: string }
   /** A session was written to the store. */
   saved: { id: string }
-  /** A session got a new ID and keeps its data. */
-  renewed: { id: string; oldId: string }
+  /** The client of a session is given a new token; the session keeps its ID and its data. */
+  renewed: { id: string }
   /** A session was destroyed by the application. */
   destroyed: { id: string }
   /** A session was ended by a timeout. */
   expired: { id: string; reason: 'idle' | 'absolute' }
-  /** An ID was used that a renewal had replaced longer ago than the grace period: perhaps a stolen one. */
+  /** A token was used that a renewal had replaced longer ago than the grace period: perhaps a stolen one. */
   staleId: { id: string }
-  /** Another request had changed the session; the changes of both are kept. `tries` counts from 1. */
-  conflict: { id: string; tries: number }
+  /** Another request had changed the session. `merged`: the changes of both are kept, else this one's session. */
+  conflict: { id: string; tries: number; merged: boolean }
   /** A stored record was not a session, and the visitor got a new one (`onInvalidRecord: 'replace'`). */
   invalid: { id: string; error: unknown }
   /** The store failed where no error handler is called: after the response was sent, or with `onLoadError: 'skip'`. */
   storeError: { id: string | undefined; error: unknown }
+  /** The store failed, whoever is told of the error: each failure, for metrics. `duration` is in ms. */
+  failure: { operation: string; id: string | undefined; error: unknown; duration: number }
 }
 
 type Name = keyof SessionEventMap
@@ -39,12 +41,16 @@ const NAMES: readonly Name[] = [
   'conflict',
   'invalid',
   'storeError',
+  'failure',
 ]
 
 /** Node's diagnostics channels: `sessile:created` and so on, one for each event. */
 const CHANNELS = Object.fromEntries(NAMES.map((name) => [name, channel(`sessile:${name}`)])) as Record<Name, Channel>
 
-/** Emits the events of one middleware. None is named `error`, which would end the process when nobody listens. */
+/**
+ * Emits the events of one middleware, each after the fact. None is named `error`, which would end the process when nobody
+ * listens. What a listener throws becomes a process warning: it must not change what was going on, nor end the process.
+ */
 export class SessionEvents {
   readonly #emitter = new EventEmitter()
 
@@ -64,7 +70,14 @@ export class SessionEvents {
   }
 
   emit<N extends Name>(name: N, event: SessionEventMap[N]): void {
-    this.#emitter.emit(name, event)
+    // Raw, so that one added by `once` removes itself.
+    for (const listener of this.#emitter.rawListeners(name)) {
+      try {
+        ;(listener as Listener<N>).call(this.#emitter, event)
+      } catch (error) {
+        warnOf(name, error)
+      }
+    }
     CHANNELS[name].publish(event)
   }
 
@@ -72,4 +85,13 @@ export class SessionEvents {
   wants(name: Name): boolean {
     return CHANNELS[name].hasSubscribers || this.#emitter.listenerCount(name) > 0
   }
+}
+
+function warnOf(name: Name, error: unknown): void {
+  const detail = error instanceof Error ? error.stack : undefined
+  process.emitWarning(`a listener of the event ${name} of sessions threw: ${String(error)}`, {
+    type: 'SessionWarning',
+    code: 'SESSION_LISTENER',
+    ...(detail !== undefined && { detail }),
+  })
 }

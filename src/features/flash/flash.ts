@@ -1,4 +1,4 @@
-import type { SessionNotes } from '../../session/cookie'
+import type { SessionNotes } from '../../session/notes'
 
 /** Messages for the next request of this visitor. They are kept beside the session's data, not in it. */
 export interface Flash {

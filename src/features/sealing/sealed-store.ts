@@ -1,5 +1,5 @@
 import { createHash, createHmac } from 'node:crypto'
-import { storedNotes } from '../../session/cookie'
+import { storedNotes } from '../../session/notes'
 import { OptionError } from '../../base/errors'
 import { Envelope, envelopeIn, secretKey, type Encryption } from './envelope'
 import { afterwards, type Callback, type MaybePromise } from '../../base/maybe-promise'

@@ -1,6 +1,12 @@
 import { SessionError } from '../base/errors'
 import { plainCookie, stringifyCookie, stringifyWithout } from './cookie'
-import type { Serializer } from '../store/record-store'
+import { cookieOf, unnoted } from './noted'
+
+/** Turns a session, as a plain object with its cookie, into the text of a record and back. */
+export interface Serializer {
+  stringify(session: object): string
+  parse(text: string): unknown
+}
 
 /**
  * The text of a session's data, without its cookie: a `{`, and `text` from index `from` on. Kept as an index into the
@@ -12,6 +18,8 @@ export interface DataText {
 }
 
 const COOKIE_FIRST = '{"cookie":{'
+/** In characters. */
+const LONGEST_PATH = 200
 const QUOTE = 34
 const BACKSLASH = 92
 const OPEN = 123
@@ -34,6 +42,12 @@ export function dataOf(text: string): DataText | undefined {
     }
   }
   return undefined
+}
+
+/** The JSON of the cookie, in a text that has it first. */
+export function cookieIn({ text, from }: DataText): string {
+  const end = text.charCodeAt(from - 1) === CLOSE ? from : from - 1
+  return text.slice(COOKIE_FIRST.length - 1, end)
 }
 
 /** The data in a text that has no cookie in it. */
@@ -60,6 +74,10 @@ type SessionLike = object & { cookie?: unknown }
  * @throws SessionError that names the key when the data has no such text
  */
 export function serializeData(session: SessionLike, serializer: Serializer): string {
+  return unnoted(() => textOf(session, serializer))
+}
+
+function textOf(session: SessionLike, serializer: Serializer): string {
   try {
     if (serializer !== JSON) {
       const { cookie, ...data } = session
@@ -82,9 +100,11 @@ export function serializeData(session: SessionLike, serializer: Serializer): str
  * @throws SessionError when the cookie has no text
  */
 export function serializeRecord(session: SessionLike, dataText: string, serializer: Serializer): string {
-  if (serializer !== JSON || !dataText.startsWith('{')) return serializer.stringify(plainRecord(session))
+  if (serializer !== JSON || !dataText.startsWith('{')) {
+    return unnoted(() => serializer.stringify(plainRecord(session)))
+  }
   try {
-    const cookie = stringifyCookie(session.cookie)
+    const cookie = stringifyCookie(cookieOf(session as { readonly cookie: unknown }))
     return dataText === '{}' ? `{"cookie":${cookie}}` : `{"cookie":${cookie},${dataText.slice(1)}`
   } catch (error) {
     throw unserializable(session, error)
@@ -99,9 +119,14 @@ export function plainRecord(session: SessionLike): object {
 
 /** Says which key of a session cannot be stored, and why. */
 function unserializable(session: object, cause: unknown): SessionError {
-  const path = findUnserializable(session, 'req.session', new Set()) ?? 'req.session'
-  const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause)
+  const path = shortPath(findUnserializable(session, 'req.session', new Set()) ?? 'req.session')
+  const reason = String(cause instanceof Error ? cause.message.split('\n')[0] : cause).slice(0, LONGEST_PATH)
   return new SessionError('ERR_SESSION_SERIALIZE', `${path} cannot be stored: ${reason}`, { cause })
+}
+
+/** Nested thousands deep, data has a path of many KB, which nobody can read. */
+function shortPath(path: string): string {
+  return path.length <= LONGEST_PATH ? path : `${path.slice(0, LONGEST_PATH / 2)} … ${path.slice(-LONGEST_PATH / 2)}`
 }
 
 /** The path of the first value that JSON cannot hold; `above` are the objects that it is in, to find circles. */
@@ -130,51 +155,4 @@ function findUnserializable(value: unknown, path: string, above: Set<object>): s
   }
   above.delete(value)
   return undefined
-}
-
-type PlainObject = Record<string, unknown>
-
-function isPlainObject(value: unknown): value is PlainObject {
-  if (typeof value !== 'object' || value === null) return false
-  const prototype: unknown = Object.getPrototypeOf(value)
-  return prototype === Object.prototype || prototype === null
-}
-
-/**
- * Merges into `mine` what others changed since `base`, in place and key by key, also within plain objects. What only they
- * changed becomes theirs, what both changed stays mine, and a deletion is a change. Arrays and other values are treated as
- * a whole. The top objects may be of any class; their `cookie` is left alone, as the caller merges it.
- */
-export function mergeChanges(base: object, mine: object, theirs: object, serializer: Serializer): void {
-  mergeInto(base as PlainObject, mine as PlainObject, theirs as PlainObject, serializer, true)
-}
-
-function mergeInto(
-  base: PlainObject,
-  mine: PlainObject,
-  theirs: PlainObject,
-  serializer: Serializer,
-  top: boolean,
-): void {
-  for (const key of new Set([...Object.keys(base), ...Object.keys(theirs)])) {
-    if ((top && (key === 'cookie' || (key in mine && !Object.hasOwn(mine, key)))) || key === '__proto__') continue
-    const was = own(base, key)
-    const is = own(mine, key)
-    const now = own(theirs, key)
-    if (isPlainObject(is) && isPlainObject(now) && (was === undefined || isPlainObject(was))) {
-      mergeInto(was ?? {}, is, now, serializer, false)
-    } else if (!isEqual(was, is, serializer)) continue
-    else if (now === undefined) delete mine[key]
-    else if (!isEqual(is, now, serializer)) mine[key] = now
-  }
-}
-
-function own(object: PlainObject, key: string): unknown {
-  return Object.hasOwn(object, key) ? object[key] : undefined
-}
-
-function isEqual(a: unknown, b: unknown, serializer: Serializer): boolean {
-  if (a === b) return true
-  if (a === undefined || b === undefined) return false
-  return serializer.stringify([a]) === serializer.stringify([b])
 }

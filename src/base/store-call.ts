@@ -1,6 +1,5 @@
-import type session = require('../index')
-import { rejection, SessionError } from '../base/errors'
-import { isPromise, type MaybePromise } from '../base/maybe-promise'
+import { rejection, SessionError } from './errors'
+import { isPromise, type MaybePromise } from './maybe-promise'
 
 type Method = 'get' | 'set' | 'destroy' | 'touch' | 'regenerate'
 
@@ -12,12 +11,7 @@ const CALLBACK_GRACE = 1000
  * the first one counts. What the store throws is thrown; every other error rejects, also one after `timeout` ms (default:
  * none).
  */
-export function callStore<T = void>(
-  store: session.Store,
-  method: Method,
-  args: readonly unknown[],
-  timeout?: number,
-): MaybePromise<T> {
+export function callStore<T = void>(store: object, method: Method, args: readonly unknown[]): MaybePromise<T> {
   const call = (store as unknown as Record<Method, (...args: unknown[]) => unknown>)[method]
   let settle: ((error: unknown, value?: T) => void) | undefined
   let early: { error: unknown; value: T | undefined } | undefined
@@ -39,13 +33,10 @@ export function callStore<T = void>(
   }
 
   return new Promise<T>((resolve, reject) => {
-    let timer: NodeJS.Timeout | undefined
     settle = (error, value) => {
-      clearTimeout(timer)
       if (error) reject(error)
       else resolve(value as T)
     }
-    if (timeout) timer = setTimeout(() => reject(timedOut(method, timeout)), timeout)
     if (!isPromise(returned)) return
     const ignoresCallback = call.length <= args.length
     returned.then(
@@ -58,8 +49,8 @@ export function callStore<T = void>(
   })
 }
 
-/** Waits for a method of a record store, and no longer than `timeout` ms (0 or `undefined`: without limit). */
-export function waitFor<T>(value: MaybePromise<T>, method: string, timeout: number | undefined): MaybePromise<T> {
+/** Waits for what the store was asked, and no longer than `timeout` ms (0 or `undefined`: without limit). */
+export function within<T>(value: MaybePromise<T>, method: string, timeout: number | undefined): MaybePromise<T> {
   if (!isPromise(value)) return value
   return new Promise<T>((resolve, reject) => {
     const timer = timeout ? setTimeout(() => reject(timedOut(method, timeout)), timeout) : undefined

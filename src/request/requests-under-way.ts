@@ -1,0 +1,43 @@
+import type { ServerResponse } from 'node:http'
+import type { Visit } from './visit'
+
+/** The requests under way in this process, by the key of their session: so that one whose session is ended learns of it. */
+export class RequestsUnderWay {
+  readonly #visits = new Map<string, Set<Visit>>()
+
+  enter(key: string, visit: Visit): void {
+    const visits = this.#visits.get(key)
+    if (visits) visits.add(visit)
+    else this.#visits.set(key, new Set([visit]))
+  }
+
+  /** A response is closed once, whoever has ended it. */
+  exitAtClose(res: ServerResponse, visit: Visit): void {
+    if (typeof res.once === 'function') res.once('close', () => this.exit(visit))
+  }
+
+  exit(visit: Visit): void {
+    const key = visit.held?.key
+    const visits = key === undefined ? undefined : this.#visits.get(key)
+    if (!visits?.delete(visit) || visits.size > 0) return
+    this.#visits.delete(key as string)
+  }
+
+  get size(): number {
+    return this.#visits.size
+  }
+
+  /** The session has ended. */
+  leave(key: string): void {
+    for (const visit of this.#visits.get(key) ?? []) visit.leave()
+    this.#visits.delete(key)
+  }
+}
+
+/** Where no request needs to learn of it. */
+export const NOBODY: RequestsUnderWay = Object.assign(Object.create(RequestsUnderWay.prototype) as RequestsUnderWay, {
+  enter: () => undefined,
+  exitAtClose: () => undefined,
+  exit: () => undefined,
+  leave: () => undefined,
+})

@@ -1,0 +1,164 @@
+import { hiddenSlot } from '../base/hidden-slot'
+
+/**
+ * What a request has looked at and written of its session's data, so that it is known which changes of others it may be
+ * merged with. Looks at keys that are not there count as well: `if (!req.session.user)` is one.
+ *
+ * A session notes this by accessors for the keys that it has, and by a proxy among its prototypes for those that it does
+ * not have. A proxy around the session would note a little more (whether keys were only listed), but could not be cloned by
+ * `structuredClone` or sent to a worker. See docs/decisions/noting-looks.md.
+ */
+export class Noted {
+  #all = false
+  #looks: Set<string> | undefined
+  #since = asked.count
+  readonly writes = new Set<string>()
+
+  /** @param values the values of the session's keys, the cookie among them */
+  constructor(readonly values: Record<string, unknown>) {}
+
+  look(key: string): void {
+    // Whoever copies a session, or makes a text of it, reads its cookie, too.
+    if (key === 'cookie') this.#all = true
+    else (this.#looks ??= new Set()).add(key)
+  }
+
+  lookAtAll(): void {
+    this.#all = true
+  }
+
+  hasLookedAt(key: string): boolean {
+    return this.#all || this.#looks?.has(key) === true || asked.hasBeen(key, this.#since)
+  }
+}
+
+/** How many keys are told apart here; their names may come from clients. */
+const MANY_KEYS = 1000
+
+/**
+ * Keys that were asked for by `in` or `for in`, where a proxy among the prototypes is not told which session it is about:
+ * so each session of the time counts as asked. `count` is the clock.
+ */
+const asked = {
+  count: 0,
+  all: 0,
+  keys: new Map<string, number>(),
+
+  note(key: string | undefined): void {
+    this.count++
+    if (key === undefined || this.keys.size === MANY_KEYS) {
+      this.all = this.count
+      this.keys.clear()
+    } else this.keys.set(key, this.count)
+  },
+
+  hasBeen(key: string, since: number): boolean {
+    return this.all > since || (this.keys.get(key) ?? 0) > since
+  },
+}
+
+const slot = hiddenSlot<Noted>()
+
+/** What was noted of a session; `undefined` for an object that notes nothing: all of it counts as looked at. */
+export function notedOf(session: object): Noted | undefined {
+  return slot.get(session)
+}
+
+let paused = false
+
+/** Does something that is no look of the application. */
+export function unnoted<T>(work: () => T): T {
+  const before = paused
+  paused = true
+  try {
+    return work()
+  } finally {
+    paused = before
+  }
+}
+
+/** A session's cookie, for the library itself. */
+export function cookieOf<C>(session: { readonly cookie: C }): C {
+  return unnoted(() => session.cookie)
+}
+
+/** The session that an object is, or inherits from. */
+function notedBehind(object: object | null): Noted | undefined {
+  for (let at = object; at; at = Object.getPrototypeOf(at) as object | null) {
+    const noted = slot.get(at)
+    if (noted) return noted
+  }
+  return undefined
+}
+
+/** The accessors of a key, which all sessions share. */
+const shared = new Map<string, PropertyDescriptor>()
+
+function accessorOf(key: string): PropertyDescriptor {
+  const known = shared.get(key)
+  if (known) return known
+  const accessor: PropertyDescriptor = {
+    configurable: true,
+    enumerable: true,
+    get(this: object) {
+      const noted = slot.get(this) ?? notedBehind(this)
+      if (!paused) noted?.look(key)
+      return noted?.values[key]
+    },
+    set(this: object, value: unknown) {
+      const noted = slot.get(this)
+      // An object that only inherits from a session gets keys of its own.
+      if (!noted)
+        return void Object.defineProperty(this, key, { value, configurable: true, enumerable: true, writable: true })
+      if (!paused) noted.writes.add(key)
+      noted.values[key] = value
+    },
+  }
+  if (shared.size < MANY_KEYS) shared.set(key, accessor)
+  return accessor
+}
+
+/** Methods by which an object tells which keys it has. */
+const LISTING = ['hasOwnProperty', 'propertyIsEnumerable']
+
+/** A prototype for sessions that note: what is neither a key of theirs nor a method is a key that they do not have. */
+export function notingPrototype(methods: object): object {
+  const note = (receiver: unknown, key: string | symbol): void => {
+    if (paused || typeof key !== 'string') return
+    if (LISTING.includes(key)) notedBehind(receiver as object)?.lookAtAll()
+    else if (!(key in methods)) notedBehind(receiver as object)?.look(key)
+  }
+  return new Proxy(Object.create(methods) as object, {
+    get(target, key, receiver) {
+      note(receiver, key)
+      return Reflect.get(target, key, receiver) as unknown
+    },
+    set(target, key, value, receiver: object) {
+      const noted = slot.get(receiver)
+      if (!noted || typeof key !== 'string' || key in methods) return Reflect.set(target, key, value, receiver)
+      if (!paused) noted.writes.add(key)
+      noted.values[key] = value
+      return Reflect.defineProperty(receiver, key, accessorOf(key))
+    },
+    has(target, key) {
+      if (!paused && typeof key === 'string' && !(key in methods)) asked.note(key)
+      return Reflect.has(target, key)
+    },
+    ownKeys(target) {
+      if (!paused) asked.note(undefined)
+      return Reflect.ownKeys(target)
+    },
+  })
+}
+
+/** Has a session that was made on a noting prototype keep these values; the object is taken, not copied. */
+export function startNoting(session: object, values: Record<string, unknown>, methods: object): void {
+  slot.set(session, new Noted(values))
+  for (const key in values) if (!(key in methods)) Object.defineProperty(session, key, accessorOf(key))
+}
+
+/** Has what stands for a session (a proxy of it, or what inherits from it) note where the session does. */
+export function noteFor(value: object, session: object): void {
+  const noted = slot.get(session)
+  if (noted && !slot.get(value)) slot.set(value, noted)
+}

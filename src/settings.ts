@@ -1,0 +1,171 @@
+import type { Request } from 'express'
+import uid = require('uid-safe')
+import { OptionError, warnOnce } from './base/errors'
+import { SessionEvents } from './features/events/events'
+import type { Feature } from './features/feature'
+import { hintsBy, type Hints } from './features/hints/hints'
+import { renewal } from './features/renewal/renewal'
+import { SealedStore } from './features/sealing/sealed-store'
+import { timeouts } from './features/timeouts/timeouts'
+import { indexedStore, UserIndex } from './features/users/user-index'
+import { Users } from './features/users/users'
+import type { Secret } from './options/options'
+import { resolveOptions, type ResolvedOptions } from './options/resolve'
+import type { Given } from './options/recommended'
+import { NOBODY, RequestsUnderWay } from './request/requests-under-way'
+import { Signer } from './request/signer'
+import type { Visit, VisitedRequest } from './request/visit'
+import type { CookieOptions } from './session/cookie-options'
+import { unnoted } from './session/noted'
+import type { Session } from './session/session'
+import type { Serializer } from './session/text'
+import { DEFAULT_TTL, isRecordStore, type RecordStore } from './store/record-store'
+import { storeAccess, type StoreAccess } from './store/store-access'
+import type { Store } from './store/store'
+import { MemoryStore, ttlOf } from './stores/memory'
+
+/** The options, and what is derived from them once, when the middleware is made. */
+export type Settings = Omit<ResolvedOptions, 'hints'> & {
+  readonly store: Store
+  readonly access: () => StoreAccess
+  readonly events: SessionEvents
+  readonly hints: Hints | undefined
+  /** What the options have switched on. */
+  readonly features: readonly Feature[]
+  readonly users: Users | undefined
+  /** The requests under way, by the session that they have. */
+  readonly underWay: RequestsUnderWay
+  readonly serializer: Serializer
+  /** Lifetime, in ms, of a session whose cookie has no expiry. */
+  readonly ttl: number
+  /** When a session ends in the store, in ms since the epoch. */
+  readonly expiresOf: (session: Session) => number
+  /** Whether the store may move a session's end while reading it. */
+  readonly renewsOnRead: boolean
+  readonly idProperty: string
+  readonly storeProperty: string
+  /** The key of the request under which its visit is kept, and the accessors of the session and its ID that use it. */
+  readonly visitKey: symbol
+  readonly sessionAccessor: PropertyDescriptor
+  readonly idAccessor: PropertyDescriptor
+  readonly newId: () => string
+  /** The cookie settings for a request. */
+  readonly cookieFor: (req: VisitedRequest) => CookieOptions
+  readonly signerOf: (req: VisitedRequest) => Signer | undefined
+}
+
+/** @throws OptionError that names the option which cannot be used */
+export function makeSettings(given: Given, deprecate: (message: string) => void): Settings {
+  const options = resolveOptions(given, deprecate)
+  const events = new SessionEvents()
+  const store = storeOf(options)
+  const records = isRecordStore(store) ? store : undefined
+  const ttl = records ? ttlOf(records) : DEFAULT_TTL
+  const users = usersOf(options, store, ttl)
+  const hints = hintsBy(options.hints)
+  if (!options.store || options.store instanceof MemoryStore) {
+    hints?.memoryStore()
+    if (process.env['NODE_ENV'] === 'production') warnOfMemory()
+  }
+  hints?.made(options, options.store ?? store)
+  return Object.freeze({
+    ...options,
+    store,
+    access: storeAccess(store, { ...options, ttl }),
+    events,
+    hints,
+    features: [timeouts(options), renewal(options), users].filter((feature) => feature !== undefined),
+    users,
+    underWay: users || options.clearCookie || options.rolling ? new RequestsUnderWay() : NOBODY,
+    serializer: records?.serializer ?? JSON,
+    ttl,
+    expiresOf: (session: Session) => (records ? unnoted(() => records.expiresOf(session)) : Infinity),
+    renewsOnRead:
+      records !== undefined && !records.inProcess && !options.resave && !options.rolling && options.touchAfter === 0,
+    ...properties(options.property),
+    newId: () => uid.sync(24),
+    ...perRequest(options),
+  })
+}
+
+function storeOf({ store = new MemoryStore(), hashIds, encryption }: ResolvedOptions): Store {
+  if (!hashIds && encryption === undefined) return store
+  return new SealedStore(requireRecordStore(store, hashIds ? 'hashIds' : 'encryption'), { hashIds, encryption })
+}
+
+function usersOf(options: ResolvedOptions, store: Store, ttl: number): Users | undefined {
+  const { user, describe } = options
+  if (!user) return undefined
+  const indexed = indexedStore(requireRecordStore(store, 'user'))
+  return new Users(new UserIndex(indexed, { ...options, ttl }), indexed, { ...options, user, describe })
+}
+
+function requireRecordStore(store: Store, option: string): RecordStore {
+  if (isRecordStore(store)) return store
+  throw new OptionError(
+    `${option} option needs a record store, such as those of sessile; this one keeps the classic contract`,
+  )
+}
+
+/** The names under which a request has its session, and accessors that make it when it is looked at. */
+function properties(property: string) {
+  const visitKey = Symbol('sessile.visit')
+  const accessor = (name: string, of: 'session' | 'id'): PropertyDescriptor => ({
+    configurable: true,
+    enumerable: true,
+    get(this: VisitedRequest): unknown {
+      return (this[visitKey] as Visit)[of]
+    },
+    set(this: VisitedRequest, value: unknown) {
+      // An object that only inherits from the request may have a session of its own.
+      if (Object.hasOwn(this, visitKey)) (this[visitKey] as Visit)[of] = value
+      else Object.defineProperty(this, name, { value, configurable: true, enumerable: true, writable: true })
+    },
+  })
+  return {
+    visitKey,
+    idProperty: property + 'ID',
+    storeProperty: property + 'Store',
+    sessionAccessor: accessor(property, 'session'),
+    idAccessor: accessor(property + 'ID', 'id'),
+  }
+}
+
+function perRequest({ cookie, name, secrets, signName }: ResolvedOptions): Pick<Settings, 'cookieFor' | 'signerOf'> {
+  const signerBy = (keys: readonly Secret[]): Signer => new Signer(keys, signName ? name : undefined)
+  const ownSigner = secrets && signerBy(secrets)
+  return {
+    cookieFor: typeof cookie === 'function' ? (req) => cookie(req as unknown as Request) : () => cookie,
+    signerOf: ownSigner ? () => ownSigner : signerFromRequest(signerBy),
+  }
+}
+
+/** Without the option `secret`, cookie-parser's `req.secret` signs. */
+function signerFromRequest(signerBy: (keys: readonly Secret[]) => Signer): Settings['signerOf'] {
+  let last: Secret | undefined
+  let signer: Signer | undefined
+  return (req) => {
+    const secret = req['secret'] as Secret | undefined
+    if (secret !== last) {
+      last = secret
+      signer = secret ? signerBy([secret]) : undefined
+    }
+    return signer
+  }
+}
+
+export function warnOfSkipping(error: unknown): void {
+  warnOnce(
+    'SESSION_LOAD_SKIPPED',
+    `a session could not be loaded (${String(error)}), and with onLoadError: 'skip' the request goes on without; ` +
+      "listen to the event 'storeError' of the middleware's events to hear of each",
+  )
+}
+
+/** Printed whenever a middleware is made, as in express-session, but naming only what is still a limitation here. */
+function warnOfMemory(): void {
+  console.warn(
+    'Warning: sessions are kept in the memory of this process (MemoryStore): they are gone at a restart,\n' +
+      'and no other process has them. In production, give session() a store.',
+  )
+}
