@@ -176,8 +176,9 @@ export class Commit implements EndOfResponse {
   head(streamed: boolean): void {
     const visit = this.#visit
     if (visit.state === 'unknown' || visit.state === 'none' || this.#failed) return
-    if (streamed) this.#beginStream()
+    const isSound = !streamed || this.#beginStream()
     this.#headersGone = true
+    if (!isSound) return
     const session = visit.peek()
     if (session === UNSEEN) return
     if (!session || visit.state === 'destroyed') return this.#sendRemoval()
@@ -188,17 +189,26 @@ export class Commit implements EndOfResponse {
     this.#sendId(session as LiveSession)
   }
 
-  /** A reader who comes while a stream is sent finds the session as it was at its beginning. The stream does not wait. */
-  #beginStream(): void {
+  /**
+   * A reader who comes while a stream is sent finds the session as it was at its beginning. The stream does not wait; what
+   * fails is tried again at its end, and told there. False when the session cannot be stored at all.
+   */
+  #beginStream(): boolean {
     const visit = this.#visit
     const session = visit.peek()
     const isNew =
       visit.held === undefined || (session !== UNSEEN && (session as LiveSession | undefined)?.id !== visit.held.key)
-    const committed = this.commit()
-    if (!isPromise(committed)) return
-    committed.then(undefined, (error: unknown) => this.report(error))
+    let committed: MaybePromise<void>
+    try {
+      committed = this.commit()
+    } catch {
+      return false
+    }
+    if (!isPromise(committed)) return true
+    committed.then(undefined, () => undefined)
     // Of a session that the client has already, only the store can say whether it still has it.
     this.#mayTell = isNew
+    return true
   }
 
   /** A cookie is removed by an expired one with the same name, path and domain: RFC 6265bis, section 5.7. */

@@ -56,8 +56,8 @@ export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
   /** Whether `on-headers` has called: it does so once. */
   let fired = false
   let headSet = false
-  /** A commit under way whose response has not waited for it yet. */
-  let pending: PromiseLike<void> | undefined
+  /** A commit under way that what comes next waits for; true if it was done. Its failure is reported by itself. */
+  let pending: PromiseLike<boolean> | undefined
   /** How much is still to come of a body whose length was announced. */
   let left: number | undefined
 
@@ -109,7 +109,10 @@ export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
       release = hold()
     } catch (error) {
       // A head that Node refuses to make: the answer that comes in its place waits for this commit.
-      pending = committed.then(undefined, (failure: unknown) => hooks.report(failure))
+      pending = committed.then(
+        () => true,
+        (failure: unknown) => (hooks.report(failure), false),
+      )
       throw error
     }
     committed.then(
@@ -160,7 +163,7 @@ export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
   }
 
   function commit(): MaybePromise<void> {
-    return pending ? pending.then(() => hooks.commit()) : hooks.commit()
+    return pending ? pending.then((done) => (done ? hooks.commit() : undefined)) : hooks.commit()
   }
 
   /** The client of a stream has left, and the handler may never come to its end. */
@@ -191,14 +194,18 @@ export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
     }
     if (!isPromise(committed)) return Reflect.apply(write, res, args) as boolean
     if (!isOut()) res.writeHead(res.statusCode)
-    const proceed = (): void => {
+    const proceed = (done: boolean): boolean => {
       if (Reflect.apply(write, res, args)) res.emit?.('drain')
+      return done
     }
-    pending = committed.then(proceed, (error: unknown) => {
-      if (hooks.onFailure(error) !== 'respond') cutOff(res)
-      hooks.report(error)
-      proceed()
-    })
+    pending = committed.then(
+      () => proceed(true),
+      (error: unknown) => {
+        if (hooks.onFailure(error) !== 'respond') cutOff(res)
+        hooks.report(error)
+        return proceed(false)
+      },
+    )
     return false
   }
 
