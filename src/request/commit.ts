@@ -34,6 +34,7 @@ export class Commit implements EndOfResponse {
   #headersGone = false
   #isTouched = false
   #failed = false
+  #committing: PromiseLike<void> | undefined
 
   constructor(visit: Visit, res: ServerResponse, next: (error?: unknown) => void, signer: Signer | undefined) {
     this.#visit = visit
@@ -44,7 +45,18 @@ export class Commit implements EndOfResponse {
 
   // Committing the session.
 
+  /** One commit after the other: a stream commits at its beginning, and its end may come before that is done. */
   commit(): MaybePromise<void> {
+    if (this.#committing) return this.#committing.then(() => this.commit())
+    const committed = this.#commit()
+    if (isPromise(committed)) {
+      const over = (): void => void (this.#committing = undefined)
+      this.#committing = committed.then(over, over)
+    }
+    return committed
+  }
+
+  #commit(): MaybePromise<void> {
     const visit = this.#visit
     if (visit.state === 'unknown' || visit.state === 'none' || this.#failed) return
     const { underWay } = visit

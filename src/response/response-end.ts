@@ -42,7 +42,7 @@ export interface EndOfResponse {
  */
 export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
   if (typeof res.end !== 'function') return
-  const { end, flushHeaders, write, writeHead } = res
+  const { destroy, end, flushHeaders, write, writeHead } = res
   const drafts = canTakeBack(res)
   /** Whether `end` and `write` make the head by `writeHead`, as Node's do; mocks need not. */
   const makesHead = drafts || res.stream !== undefined
@@ -108,10 +108,7 @@ export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
       release = hold()
     } catch (error) {
       // A head that Node refuses to make: the answer that comes in its place waits for this commit.
-      pending = committed.then(
-        () => true,
-        (failure: unknown) => (hooks.report(failure), false),
-      )
+      pending = reported(committed)
       throw error
     }
     committed.then(
@@ -123,7 +120,7 @@ export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
         const answer = hooks.onFailure(error)
         release()
         if (answer === 'error' && !isOut()) return void callOff(error, args)
-        if (answer !== 'respond') cutOff(res)
+        if (answer !== 'respond') cutOff()
         hooks.report(error)
         finishLater(args)
       },
@@ -165,12 +162,19 @@ export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
     return pending ? pending.then((done) => (done ? hooks.commit() : undefined)) : hooks.commit()
   }
 
+  function reported(committed: PromiseLike<void>): PromiseLike<boolean> {
+    return committed.then(
+      () => true,
+      (error: unknown) => (hooks.report(error), false),
+    )
+  }
+
   /** The client of a stream has left, and the handler may never come to its end. */
   function commitAfterAll(): void {
     if (state !== 'open') return
     try {
       const committed = commit()
-      if (isPromise(committed)) committed.then(undefined, (error: unknown) => hooks.report(error))
+      if (isPromise(committed)) pending = reported(committed)
     } catch (error) {
       hooks.report(error)
     }
@@ -200,7 +204,7 @@ export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
     pending = committed.then(
       () => proceed(true),
       (error: unknown) => {
-        if (hooks.onFailure(error) !== 'respond') cutOff(res)
+        if (hooks.onFailure(error) !== 'respond') cutOff()
         hooks.report(error)
         return proceed(false)
       },
@@ -227,6 +231,8 @@ export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
   function finish(args: unknown[]): HeldResponse {
     state = 'ended'
     try {
+      // What was written may have been collected by a middleware before the sessions, and nothing have left.
+      if (!isOut()) leaves = undefined
       leave('whole')
       return Reflect.apply(end, res, args) as HeldResponse
     } catch (error) {
@@ -253,6 +259,12 @@ export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
     draft = undefined
   }
 
+  /** Without a code, the end of an HTTP/2 stream looks like that of a whole answer. */
+  function cutOff(): void {
+    if (res.stream?.close) res.stream.close(INTERNAL_ERROR)
+    else if (typeof destroy === 'function') destroy.call(res)
+  }
+
   /** The answer cannot be given: the application gives another one, if nothing has left yet. */
   function callOff(error: unknown, args: unknown[]): HeldResponse {
     if (isOut()) {
@@ -269,12 +281,6 @@ export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
 
 /** Of HTTP/2 (RFC 9113, section 7). To load `node:http2` for it takes longer than to load all of this package. */
 const INTERNAL_ERROR = 0x2
-
-/** Without a code, the end of an HTTP/2 stream looks like that of a whole answer. */
-function cutOff(res: HeldResponse): void {
-  if (res.stream?.close) res.stream.close(INTERNAL_ERROR)
-  else res.destroy?.()
-}
 
 /**
  * What tells of one answer, and would be wrong for the error page in its place: of its body, where to go, for how long to
