@@ -48,7 +48,7 @@ const inAnHour = (): number => Date.now() + HOUR
 /** A memory store that answers later, each time when `turn` says so, and not necessarily in order. */
 class LaterStore extends RecordStore {
   readonly memory = new session.MemoryStore()
-  readonly turn: () => Promise<unknown>
+  turn: () => Promise<unknown>
 
   constructor(turn: () => Promise<unknown> = () => new Promise((resolve) => setImmediate(resolve))) {
     super()
@@ -256,16 +256,33 @@ describe('migration', () => {
     }
     const keysIn = (inner: session.MemoryStore): string[] => inner.scan(null, 10).records.map(({ id }) => id)
 
-    test(`${was}: a session is moved by the first read, and found from then on without migration`, async () => {
+    test(`${was}: a session stays where it lies, and is read, renewed and written there`, async () => {
       const { inner, store } = await setUp()
       const ends = inner.read(ID)?.expires
       const read = await store.read(ID)
       expect(read).toMatchObject({ text: TEXT, expires: ends })
-      expect(keysIn(inner)).toEqual([store.keyOf(ID)])
       expect(await store.read(ID)).toEqual(read)
-      expect(await opened(new SealedStore(inner, { hashIds: true, encryption: KEY }))).toBe(TEXT)
+      expect(store.keyOf(ID)).toBe(ID)
+      expect(await store.renew(ID, inAnHour() + HOUR, ends)).toBe(true)
+      expect(await store.renew(ID, inAnHour(), ends)).toBe(false)
       const version = read?.version as string
       expect(await store.write(ID, text({ n: 2 }), inAnHour(), { version })).not.toBeNull()
+      expect(await store.write(ID, text({ n: 3 }), inAnHour(), { version })).toBeNull()
+      expect(keysIn(inner)).toEqual([ID])
+      const another = new SealedStore(inner, migrating)
+      expect(await opened(another)).toBe(text({ n: 2 }))
+      expect(await opened(new SealedStore(inner, { hashIds: true, encryption: KEY }))).toBeUndefined()
+    })
+
+    test(`${was}: a session that ends leaves its ID to a new one, which lies under the hash`, async () => {
+      const { inner, store } = await setUp()
+      await store.read(ID)
+      inner.remove(ID)
+      expect(await store.read(ID)).toBeNull()
+      expect(await store.write(ID, TEXT, inAnHour(), 'absent')).not.toBeNull()
+      expect(keysIn(inner)).toEqual([store.keyOf(ID)])
+      expect(store.keyOf(ID)).toMatch(/^h1\./)
+      expect(await opened(store)).toBe(TEXT)
     })
 
     test(`${was}: a session is there for writes and renewals that come first`, async () => {
@@ -281,7 +298,8 @@ describe('migration', () => {
       expect(await third.store.read(ID)).toMatchObject({ text: TEXT, expires: later })
       const fourth = await setUp()
       await fourth.store.write(ID, text({ n: 4 }), inAnHour(), 'always')
-      expect(keysIn(fourth.inner)).toEqual([store.keyOf(ID)])
+      expect(keysIn(fourth.inner)).toEqual([ID])
+      expect(await opened(fourth.store)).toBe(text({ n: 4 }))
     })
 
     test(`${was}: a session that is removed is gone under both names`, async () => {
@@ -294,13 +312,13 @@ describe('migration', () => {
       expect(await second.store.read(ID)).toBeNull()
     })
 
-    test(`${was}: a scan shows what is not moved yet`, async () => {
+    test(`${was}: a scan shows it`, async () => {
       const { store } = await setUp()
       expect((await store.scan(null, 10)).records).toMatchObject([{ id: ID, text: TEXT }])
     })
   }
 
-  test('a user keeps the sessions that are moved', async () => {
+  test('a user keeps the sessions under plain IDs, and they are the ones that requests have', async () => {
     const inner = new session.MemoryStore()
     const withUser = JSON.stringify({ cookie: { originalMaxAge: null, sessile: { user: 'ada' } } })
     inner.write(ID, withUser, inAnHour(), 'always')
@@ -308,7 +326,33 @@ describe('migration', () => {
     const store = new SealedStore(inner, { hashIds: { migrate: true } })
     expect(await store.linked?.('ada')).toEqual([ID])
     await store.read(ID)
-    expect(await store.linked?.('ada')).toEqual([store.keyOf(ID)])
+    expect(store.keyOf(ID)).toBe(ID)
+    await store.link?.('ada', ID, inAnHour())
+    expect(await store.linked?.('ada')).toEqual([ID])
+    await store.unlink?.('ada', ID)
+    expect(await store.linked?.('ada')).toEqual([])
+  })
+
+  test('a session that is destroyed is gone, whichever command failed before', async () => {
+    for (let failing = 1; failing <= 6; failing++) {
+      const inner = new LaterStore()
+      inner.memory.write(ID, TEXT, inAnHour(), 'always')
+      let calls = 0
+      Object.assign(inner, {
+        turn: () => (++calls === failing ? Promise.reject(new Error('failed')) : Promise.resolve()),
+      })
+      const store = new SealedStore(inner, { hashIds: { migrate: true }, encryption: KEY })
+      const tried = [
+        () => store.read(ID),
+        () => store.renew(ID, inAnHour()),
+        () => store.write(ID, TEXT, inAnHour(), 'present'),
+      ]
+      for (const attempt of tried) await Promise.resolve(attempt()).catch(() => undefined)
+      while (!(await Promise.resolve(store.remove(ID)).catch(() => false)));
+      expect(await store.read(ID)).toBeNull()
+      expect(await new SealedStore(inner, { hashIds: { migrate: true } }).read(ID)).toBeNull()
+      expect(inner.memory.count()).toBe(0)
+    }
   })
 
   test('without migration, a session under its plain ID is not found', async () => {
@@ -334,13 +378,13 @@ describe('migration', () => {
         const reads = Promise.all([1, 2, 3].map(() => opened(store)))
         await scheduler.waitFor(reads)
         expect(await reads).toEqual([TEXT, TEXT, TEXT])
-        expect(inner.memory.scan(null, 10).records.map(({ id }) => id)).toEqual([store.keyOf(ID)])
+        expect(inner.memory.scan(null, 10).records.map(({ id }) => id)).toEqual([ID])
       }),
       { numRuns: 300 },
     )
   })
 
-  test('a session that is destroyed while others move it never comes back', async () => {
+  test('a session that is destroyed while others read and renew it never comes back', async () => {
     await fc.assert(
       fc.asyncProperty(fc.scheduler(), async (scheduler) => {
         const inner = new LaterStore(() => scheduler.schedule(Promise.resolve()))

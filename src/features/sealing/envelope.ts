@@ -9,13 +9,34 @@ const KEY_BYTES = 32
 const HEX_KEY = /^[\da-f]{64}$/i
 const BASE64_KEY = /^[\w+/-]{43}=?$/
 /** The parts, in base64url: the name of the key; the IV of 12 bytes; the ciphertext with its tag of 16 bytes. */
-const ENVELOPE = /^v1\.([\w-]{8})\.([\w-]{16})\.([\w-]{22,})$/
+const ENVELOPE = /^v1\.[\w-]{8}\.[\w-]{16}\.[\w-]{22,}$/
+const NAME_AT = 3
+const IV_AT = 12
+const SEALED_AT = 29
+/** What is around an envelope, if nobody has formatted it anew. */
+const BEFORE = '{"cookie":{"originalMaxAge":null},"sealed":"'
+const AFTER = '"}'
 const IV_BYTES = 12
 const TAG_BYTES = 16
+const IVS_AT_A_TIME = 64
 
 interface Key {
   readonly name: string
   readonly key: KeyObject
+}
+
+/** Random bytes for many IVs at a time, as asking for them costs more than making them. */
+class Ivs {
+  #bytes = Buffer.alloc(0)
+  #used = 0
+
+  next(): Buffer {
+    if (this.#used === this.#bytes.length) {
+      this.#bytes = randomBytes(IV_BYTES * IVS_AT_A_TIME)
+      this.#used = 0
+    }
+    return this.#bytes.subarray(this.#used, (this.#used += IV_BYTES))
+  }
 }
 
 /**
@@ -24,6 +45,7 @@ interface Key {
  */
 export class Envelope {
   readonly #keys: readonly Key[]
+  readonly #ivs = new Ivs()
 
   constructor(encryption: Encryption) {
     if (!Array.isArray(encryption)) this.#keys = [toKey(encryption, 'encryption')]
@@ -34,11 +56,10 @@ export class Envelope {
   /** Encrypts with the first key. */
   seal(text: string, storedUnder: string): string {
     const { key, name } = this.#keys[0] as Key
-    const iv = randomBytes(IV_BYTES)
+    const iv = this.#ivs.next()
     const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(storedUnder))
     const sealed = Buffer.concat([cipher.update(text, 'utf8'), cipher.final(), cipher.getAuthTag()])
-    const envelope = `v1.${name}.${iv.toString('base64url')}.${sealed.toString('base64url')}`
-    return `{"cookie":{"originalMaxAge":null},"sealed":"${envelope}"}`
+    return `${BEFORE}v1.${name}.${iv.toString('base64url')}.${sealed.toString('base64url')}${AFTER}`
   }
 
   /** @throws SessionError when none of the keys decrypts it, or it was changed or copied from another record */
@@ -47,16 +68,22 @@ export class Envelope {
     if (envelope === undefined) {
       throw unreadable(storedUnder, 'is not encrypted: it is older than the option encryption, or from other software')
     }
-    const [, name, iv, sealed] = ENVELOPE.exec(envelope) ?? []
-    if (name === undefined || iv === undefined || sealed === undefined) {
+    if (!ENVELOPE.test(envelope)) {
       throw unreadable(storedUnder, 'is in an envelope that is damaged, or of a later version of sessile')
     }
+    const name = envelope.slice(NAME_AT, IV_AT - 1)
+    const sealed = envelope.slice(SEALED_AT)
     const key = this.#keys.find((known) => known.name === name)?.key
     if (!key) throw unreadable(storedUnder, `was encrypted with another key, ${name}`, 'Add that key to encryption')
     const bytes = Buffer.from(sealed, 'base64url')
     try {
       if (bytes.toString('base64url') !== sealed) throw new Error('not the base64url of any bytes')
-      const decipher = createDecipheriv('aes-256-gcm', key, Buffer.from(iv, 'base64url'), { authTagLength: TAG_BYTES })
+      const decipher = createDecipheriv(
+        'aes-256-gcm',
+        key,
+        Buffer.from(envelope.slice(IV_AT, SEALED_AT - 1), 'base64url'),
+        { authTagLength: TAG_BYTES },
+      )
       decipher.setAAD(Buffer.from(storedUnder)).setAuthTag(bytes.subarray(-TAG_BYTES))
       return decipher.update(bytes.subarray(0, -TAG_BYTES), undefined, 'utf8') + decipher.final('utf8')
     } catch (error) {
@@ -69,6 +96,10 @@ export class Envelope {
 
 /** The envelope that a record's text holds, of whatever version; `undefined` when the text is not sealed. */
 export function envelopeIn(text: string): string | undefined {
+  if (text.startsWith(BEFORE) && text.endsWith(AFTER)) {
+    const envelope = text.slice(BEFORE.length, -AFTER.length)
+    if (ENVELOPE.test(envelope)) return envelope
+  }
   try {
     const { sealed } = (JSON.parse(text) ?? {}) as { sealed?: unknown }
     return typeof sealed === 'string' && /^v\d+\./.test(sealed) ? sealed : undefined

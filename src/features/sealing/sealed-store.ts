@@ -1,6 +1,6 @@
-import { createHash, createHmac } from 'node:crypto'
-import { storedNotes } from '../../session/notes'
+import * as crypto from 'node:crypto'
 import { OptionError } from '../../base/errors'
+import { RecentlyUsed } from './recently-used'
 import { Envelope, envelopeIn, secretKey, type Encryption } from './envelope'
 import { afterwards, type Callback, type MaybePromise } from '../../base/maybe-promise'
 import type { Secret } from '../../options/options'
@@ -19,7 +19,7 @@ export type HashIds =
   | {
       /** Makes the hash an HMAC-SHA-256 with this key. Default: SHA-256, enough for IDs of 128 random bits and more. */
       key?: Secret | undefined
-      /** Also finds sessions that are still stored under their plain IDs, encrypted or not, and moves them. Default: `false`. */
+      /** Also finds sessions that are still stored under their plain IDs, encrypted or not; they stay there. Default: `false`. */
       migrate?: boolean | undefined
     }
 
@@ -30,6 +30,8 @@ export interface KeyedStore {
   removeKey(key: string): MaybePromise<boolean>
   unlinkKey(user: string, key: string): MaybePromise<void>
 }
+
+const REMEMBERED_KEYS = 10_000
 
 /** Begins every hashed ID, so that it is never taken for a plain one. */
 const HASHED = 'h1.'
@@ -43,9 +45,8 @@ export class SealedStore extends RecordStore implements KeyedStore {
   readonly #hash: ((id: string) => string) | undefined
   readonly #migrate: boolean
   readonly #envelope: Envelope | undefined
-  /** A request asks for the key of its session's ID several times. */
-  #lastId: string | undefined
-  #lastKey = ''
+  /** The keys of sessions by their IDs: a request asks for its session's several times, and a visitor comes back. */
+  readonly #keys = new RecentlyUsed(REMEMBERED_KEYS)
 
   /** @throws OptionError when `hashIds` or a key cannot be used */
   constructor(inner: RecordStore, options: { hashIds?: HashIds | undefined; encryption?: Encryption | undefined }) {
@@ -65,23 +66,27 @@ export class SealedStore extends RecordStore implements KeyedStore {
     if (inner.count) this.count = inner.count.bind(inner)
     if (inner.close) this.close = inner.close.bind(inner)
     if (inner.link) this.link = (user, id, expires) => inner.link?.(user, this.keyOf(id), expires)
-    if (inner.unlink) this.unlink = (user, id) => inner.unlink?.(user, this.keyOf(id))
+    if (inner.unlink) {
+      this.unlink = (user, id) =>
+        afterwards(inner.unlink?.(user, this.#hashOf(id)), () =>
+          this.#mayBePlain(id) ? inner.unlink?.(user, id) : undefined,
+        )
+    }
     if (inner.linked) this.linked = inner.linked.bind(inner)
   }
 
   keyOf(id: string): string {
     if (!this.#hash) return id
-    if (id !== this.#lastId) {
-      this.#lastKey = this.#hash(id)
-      this.#lastId = id
-    }
-    return this.#lastKey
+    const known = this.#keys.get(id)
+    if (known !== undefined) return known
+    const key = this.#hash(id)
+    this.#keys.set(id, key)
+    return key
   }
 
   read(id: string, renewTo?: number): MaybePromise<SessionRecord | null> {
-    const key = this.keyOf(id)
-    return afterwards(this.#inner.read(key, renewTo), (record) =>
-      record ? this.#open(key, record) : this.#moveFromPlain(id, key),
+    return this.#whereItLies(id, (key) =>
+      afterwards(this.#inner.read(key, renewTo), (record) => record && this.#open(key, record)),
     )
   }
 
@@ -90,32 +95,31 @@ export class SealedStore extends RecordStore implements KeyedStore {
   }
 
   write(id: string, text: string, expires: number, condition: WriteCondition): MaybePromise<Version | null> {
-    const key = this.keyOf(id)
-    const write = (): MaybePromise<Version | null> => this.#inner.write(key, this.#seal(key, text), expires, condition)
-    // Whoever has a version has read the record, which moved it.
-    return typeof condition === 'object' ? write() : afterwards(this.#moveFromPlain(id, key), write)
-  }
-
-  renew(id: string, expires: number, from?: number): MaybePromise<boolean> {
-    const key = this.keyOf(id)
+    const write = (key: string, condition: WriteCondition): MaybePromise<Version | null> =>
+      this.#inner.write(key, this.#seal(key, text), expires, condition)
+    if (!this.#mayBePlain(id)) return write(this.keyOf(id), condition)
+    const writeUnderHash = (): MaybePromise<Version | null> => {
+      const hash = this.#hashOf(id)
+      this.#keys.set(id, hash)
+      return write(hash, condition)
+    }
+    if (condition === 'absent') return afterwards(this.#inner.read(id), (plain) => (plain ? null : writeUnderHash()))
     return afterwards(
-      this.#inner.renew(key, expires, from),
-      (renewed) =>
-        renewed ||
-        afterwards(this.#moveFromPlain(id, key), (record) => record !== null && this.#inner.renew(key, expires, from)),
+      this.#whereItLies(id, (key) => write(key, condition === 'always' ? 'present' : condition)),
+      (version) => (version === null && condition === 'always' ? writeUnderHash() : version),
     )
   }
 
-  /**
-   * Removes the plain record first. If another request is just moving it, the copy under the hash is then found here, or
-   * removed by that request.
-   */
+  renew(id: string, expires: number, from?: number): MaybePromise<boolean> {
+    return this.#whereItLies(id, (key) => this.#inner.renew(key, expires, from))
+  }
+
+  /** Under both names: earlier versions moved sessions, and one that was stopped midway left two. */
   remove(id: string, version?: Version): MaybePromise<boolean> {
-    const key = this.keyOf(id)
-    // Whoever has a version has read the record, which moved it.
-    if (version !== undefined || !this.#mayBePlain(id)) return this.#inner.remove(key, version)
+    if (version !== undefined) return this.#whereItLies(id, (key) => this.#inner.remove(key, version))
+    if (!this.#mayBePlain(id)) return this.#inner.remove(this.keyOf(id))
     return afterwards(this.#inner.remove(id), (plain) =>
-      afterwards(this.#inner.remove(key), (hashed) => plain || hashed),
+      afterwards(this.#inner.remove(this.#hashOf(id)), (hashed) => plain || hashed),
     )
   }
 
@@ -152,28 +156,25 @@ export class SealedStore extends RecordStore implements KeyedStore {
     return this.#migrate && !id.startsWith(HASHED)
   }
 
-  /** Moves the record that is stored under the plain ID, if there is one, to the hash of it. */
-  #moveFromPlain(id: string, key: string): MaybePromise<SessionRecord | null> {
-    if (!this.#mayBePlain(id)) return null
-    return afterwards(this.#inner.read(id), (stored) => {
-      if (!stored) return this.readKey(key) // another request may have moved it just now
-      const plain = this.#open(id, stored)
-      const user = this.#inner.link && storedNotes(this.parse(key, plain)?.cookie ?? {})?.user
-      const moved = (): MaybePromise<SessionRecord | null> => this.#rewrite(id, key, plain)
-      if (user === undefined) return moved()
-      return afterwards(this.#inner.link?.(user, key, plain.expires), () =>
-        afterwards(moved(), (record) => afterwards(this.#inner.unlink?.(user, id), () => record)),
-      )
-    })
+  #hashOf(id: string): string {
+    const key = this.keyOf(id)
+    return key === id ? (this.#hash?.(id) ?? id) : key
   }
 
-  /** If the plain record is gone when it is to be removed, somebody has destroyed the session: the copy goes, too. */
-  #rewrite(id: string, key: string, { text, expires }: SessionRecord): MaybePromise<SessionRecord | null> {
-    return afterwards(this.#inner.write(key, this.#seal(key, text), expires, 'absent'), (version) => {
-      if (version === null) return this.readKey(key)
-      return afterwards(this.#inner.remove(id), (removed) =>
-        removed ? { text, expires, version } : afterwards(this.#inner.remove(key), () => null),
-      )
+  /**
+   * Does something to the record of a session. While sessions are migrated it may lie under its plain ID, and then stays there
+   * until it ends: so what is not done under the one name is tried under the other, and where it lies is remembered.
+   */
+  #whereItLies<T>(id: string, attempt: (key: string) => MaybePromise<T>): MaybePromise<T> {
+    const key = this.keyOf(id)
+    if (!this.#mayBePlain(id)) return attempt(key)
+    return afterwards(attempt(key), (done) => {
+      if (done) return done
+      const other = key === id ? this.#hashOf(id) : id
+      return afterwards(attempt(other), (doneThere) => {
+        if (doneThere) this.#keys.set(id, other)
+        return doneThere
+      })
     })
   }
 
@@ -192,10 +193,16 @@ function hasher(hashIds: Exclude<HashIds, false>): (id: string) => string {
   if (typeof hashIds === 'string' || typeof migrate !== 'boolean') {
     throw new OptionError('hashIds option must be true, false, or an object with key, migrate, or both')
   }
-  if (key === undefined) return (id) => HASHED + createHash('sha256').update(id).digest('base64url')
+  if (key === undefined) return sha256
   const secret = secretKey(key)
   if (!secret?.symmetricKeySize) {
     throw new OptionError('hashIds.key option must be a string, a Buffer or a secret KeyObject, and not empty')
   }
-  return (id) => HASHED + createHmac('sha256', secret).update(id).digest('base64url')
+  return (id) => HASHED + crypto.createHmac('sha256', secret).update(id).digest('base64url')
+}
+
+function sha256(id: string): string {
+  // Node 20.0 to 20.11 have no crypto.hash.
+  const hash = crypto.hash as typeof crypto.hash | undefined
+  return HASHED + (hash ? hash('sha256', id, 'base64url') : crypto.createHash('sha256').update(id).digest('base64url'))
 }
