@@ -57,6 +57,12 @@ export function isSessionError(error: unknown, ...codes: SessionErrorCode[]): bo
   return error instanceof SessionError && codes.includes(error.code)
 }
 
+/** Whether an error says that a record is no session or cannot be decrypted: from whichever copy of this library. */
+export function isUnreadable(error: unknown): boolean {
+  const { code } = error as SessionError
+  return code === 'ERR_SESSION_INVALID_RECORD' || code === 'ERR_SESSION_SEALED'
+}
+
 /** A rejection to pass on: one with nothing would be taken for success, by `next` and by every callback. */
 export function rejection(error: unknown, what: string): unknown {
   return error || new Error(`${what} rejected with nothing`)

@@ -15,6 +15,23 @@ export function afterwards<T, U>(value: MaybePromise<T>, next: (value: T) => May
   return isPromise(value) ? value.then(next) : next(value)
 }
 
+/** `catch` for both: calls `handle` with what the work throws or its promise rejects with. */
+export function rescue<T, U>(work: () => MaybePromise<T>, handle: (error: unknown) => U): MaybePromise<T | U> {
+  try {
+    const result = work()
+    return isPromise(result) ? result.then<T | U, U>(undefined, handle) : result
+  } catch (error) {
+    return handle(error)
+  }
+}
+
+/** Does the work for each item, one after the other. */
+export function oneByOne<T>(items: readonly T[], work: (item: T) => MaybePromise<unknown>): MaybePromise<void> {
+  let done: MaybePromise<unknown> = undefined
+  for (const item of items) done = afterwards(done, () => work(item))
+  return done as MaybePromise<void>
+}
+
 /**
  * Runs the work and passes its result to the callback, outside of any promise chain, so that what the callback throws is
  * not caught here. Without a result the callback gets no arguments. Without a callback it returns a promise, whose

@@ -8,8 +8,7 @@ const CALLBACK_GRACE = 1000
 
 /**
  * Calls a method of a classic store, which may throw, call back at once or later, return a promise, or several of these:
- * the first one counts. What the store throws is thrown; every other error rejects, also one after `timeout` ms (default:
- * none).
+ * the first one counts. What the store throws is thrown; every other error rejects.
  */
 export function callStore<T = void>(store: object, method: Method, args: readonly unknown[]): MaybePromise<T> {
   const call = (store as unknown as Record<Method, (...args: unknown[]) => unknown>)[method]

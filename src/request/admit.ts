@@ -1,6 +1,6 @@
 import createDebug = require('debug')
-import { shortened, type SessionError } from '../base/errors'
-import { afterwards, isPromise, type MaybePromise } from '../base/maybe-promise'
+import { isUnreadable, shortened } from '../base/errors'
+import { afterwards, oneByOne, rescue, type MaybePromise } from '../base/maybe-promise'
 import type { NoteChange } from '../features/feature'
 import type { Settings } from '../settings'
 import { tolerance } from '../store/record-access'
@@ -81,12 +81,10 @@ function expire(settings: Settings, key: string, known: Known, reason: 'idle' | 
 export function destroy(settings: Settings, key: string, known?: Known | null): MaybePromise<void> {
   const features = settings.features.filter((feature) => feature.destroyed)
   const access = settings.access()
-  if (features.length === 0) return afterwards(access.destroy(key), () => undefined)
-  return afterwards(access.destroyKnown(key, known), (notes) => {
-    let told: MaybePromise<void> = undefined
-    for (const feature of features) told = afterwards(told, () => feature.destroyed?.(key, notes))
-    return told
-  })
+  if (features.length === 0) return access.destroy(key)
+  return afterwards(access.destroyKnown(key, known), (notes) =>
+    oneByOne(features, (feature) => feature.destroyed?.(key, notes)),
+  )
 }
 
 /** A session that is about to end is renewed before the request continues: it might end while the request is running. */
@@ -102,33 +100,21 @@ function touchedIfEnding(settings: Settings, key: string, known: Known): MaybePr
   // One that was renewed by reading got the usual lifetime; its own may be another, as with "remember me".
   if (record.renewed ? Math.abs(left - lifetime) < tolerance(lifetime) : left > lifetime / 10) return known
   const touched: Known = { ...known, record: { ...record, expires: now + lifetime, renewed: true } }
-  try {
-    const touching = access.touchUnseen(key, known, lifetime)
-    if (!isPromise(touching)) return touched
-    // A failure is ignored here: the end of the response tries again, and reports it.
-    return touching.then(
-      () => touched,
-      () => known,
-    )
-  } catch {
-    return known
-  }
+  const touch = (): MaybePromise<Known> => afterwards(access.touchUnseen(key, known, lifetime), () => touched)
+  // A failure is ignored here: the end of the response tries again, and reports it.
+  return rescue(touch, () => known)
 }
 
 /** Loads a record; one that is no session counts as none, where the option `onInvalidRecord` says so. */
 function load(settings: Settings, key: string, renewTo: number | undefined): MaybePromise<Known | null> {
   const { access, events, onInvalidRecord } = settings
   if (onInvalidRecord === 'error') return access().load(key, renewTo)
-  const replace = (error: unknown): null => {
-    const { code } = error as SessionError
-    if (code !== 'ERR_SESSION_INVALID_RECORD' && code !== 'ERR_SESSION_SEALED') throw error
-    events.emit('invalid', { id: key, error })
-    return null
-  }
-  try {
-    const loaded = access().load(key, renewTo)
-    return isPromise(loaded) ? loaded.then(undefined, replace) : loaded
-  } catch (error) {
-    return replace(error)
-  }
+  return rescue(
+    () => access().load(key, renewTo),
+    (error) => {
+      if (!isUnreadable(error)) throw error
+      events.emit('invalid', { id: key, error })
+      return null
+    },
+  )
 }

@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http'
 import type { Request } from 'express'
 import createDebug = require('debug')
 import { isSessionError, warnOnce } from '../base/errors'
-import { afterwards, isPromise, type MaybePromise } from '../base/maybe-promise'
+import { afterwards, isPromise, rescue, type MaybePromise } from '../base/maybe-promise'
 import type { EndOfResponse } from '../response/response-end'
 import { writeSessionCookie } from '../response/set-cookie'
 import { shieldSocket } from '../response/held-response'
@@ -117,16 +117,12 @@ export class Commit implements EndOfResponse {
   /** The cookie of a session that is not stored anew may be sent if it is still the client's. */
   #confirm(session: LiveSession): MaybePromise<void> {
     const visit = this.#visit
-    const failed = (error: unknown): void => this.report(error)
-    try {
-      const confirmed = afterwards(visit.confirm(session), (isOwn) => {
+    const confirm = (): MaybePromise<void> =>
+      afterwards(visit.confirm(session), (isOwn) => {
         this.#mayTell = isOwn
         return isOwn ? this.#inBackground(() => visit.touch(session)) : undefined
       })
-      return isPromise(confirmed) ? confirmed.then(undefined, failed) : confirmed
-    } catch (error) {
-      failed(error)
-    }
+    return rescue(confirm, (error) => this.report(error))
   }
 
   /** A new session whose cookie did not leave with the headers could never be found again. */
@@ -156,16 +152,13 @@ export class Commit implements EndOfResponse {
       debug('not saved: the session is gone')
       return false
     }
-    try {
-      const saved = savesItself(session)
+    const save = (): MaybePromise<void> =>
+      savesItself(session)
         ? visit.store(session, text)
         : new Promise<void>((resolve, reject) => {
             session.save((error?: unknown) => (error ? reject(error) : resolve()))
           })
-      return isPromise(saved) ? saved.then(() => true, ignoreGone) : true
-    } catch (error) {
-      return ignoreGone(error)
-    }
+    return rescue(() => afterwards(save(), () => true), ignoreGone)
   }
 
   /**
@@ -173,14 +166,8 @@ export class Commit implements EndOfResponse {
    * may touch by a read and a write, so its answer waits: the client's next request, or a logout, must not come in between.
    */
   #inBackground(work: () => MaybePromise<void>): MaybePromise<void> {
-    try {
-      const done = work()
-      if (!isPromise(done)) return
-      const over = done.then(undefined, (error: unknown) => this.report(error))
-      return this.#visit.settings.access().isExact ? undefined : over
-    } catch (error) {
-      this.report(error)
-    }
+    const over = rescue(work, (error) => this.report(error))
+    return this.#visit.settings.access().isExact ? undefined : over
   }
 
   #touch(session: LiveSession): void {

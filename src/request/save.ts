@@ -1,12 +1,12 @@
 import createDebug = require('debug')
 import { destroyed, SessionError, shortened } from '../base/errors'
-import { afterwards, type MaybePromise } from '../base/maybe-promise'
+import { afterwards, oneByOne, type MaybePromise } from '../base/maybe-promise'
 import { within } from '../base/store-call'
 import { Turns } from '../base/turns'
 import type { AfterSaving, Saving } from '../features/feature'
 import { followUpdate, mergeInto } from '../session/merge'
 import { cookieOf } from '../session/noted'
-import { notesOf, setNotes, type SessionNotes } from '../session/notes'
+import { notesOf, setNotes } from '../session/notes'
 import type { LiveSession } from '../session/session'
 import { serializeData } from '../session/text'
 import type { Known } from '../store/store-access'
@@ -88,14 +88,10 @@ function writeBetween(
   write: () => MaybePromise<Stored | null>,
 ): MaybePromise<Stored | null> {
   const after: AfterSaving[] = []
-  let prepared: MaybePromise<void> = undefined
-  for (const feature of visit.settings.features) {
-    prepared = afterwards(prepared, () => afterwards(feature.saving?.(saving), (one) => void (one && after.push(one))))
-  }
-  return afterwards(prepared, () => {
-    if (after.length === 0) return write()
-    return writeAndTell(after, write)
-  })
+  const prepared = oneByOne(visit.settings.features, (feature) =>
+    afterwards(feature.saving?.(saving), (one) => void (one && after.push(one))),
+  )
+  return afterwards(prepared, () => (after.length === 0 ? write() : writeAndTell(after, write)))
 }
 
 async function writeAndTell(after: AfterSaving[], write: () => MaybePromise<Stored | null>): Promise<Stored | null> {
@@ -206,17 +202,6 @@ async function updateInTurn(
     await pauseAfter(tries)
   }
   throw tooOften(session.id)
-}
-
-/** The notes of a session as they will be stored: those that are, with what is to be changed. */
-export function notesWith(
-  known: Known | null | undefined,
-  cookie: object,
-  changes: readonly ((notes: SessionNotes) => void)[],
-): SessionNotes {
-  const notes: SessionNotes = { ...(known === undefined ? notesOf(cookie) : known?.notes) }
-  for (const change of changes) change(notes)
-  return notes
 }
 
 /** Pauses for a random time, so that those who collided do not do so again. */

@@ -3,14 +3,14 @@ import type { IncomingMessage } from 'node:http'
 import type { Request } from 'express'
 import createDebug = require('debug')
 import { destroyedHere, SessionError, shortened, warnOnce } from '../base/errors'
-import { afterwards, isPromise, type MaybePromise } from '../base/maybe-promise'
+import { afterwards, isPromise, oneByOne, rescue, type MaybePromise } from '../base/maybe-promise'
 import { callStore, within } from '../base/store-call'
 import { Turns } from '../base/turns'
 import type { NoteChange } from '../features/feature'
 import { Cookie, restoreCookie } from '../session/cookie'
 import type { CookieOptions } from '../session/cookie-options'
 import { cookieOf, notedOf } from '../session/noted'
-import type { SessionNotes } from '../session/notes'
+import { notesOf, type SessionNotes } from '../session/notes'
 import {
   missing,
   notingSession,
@@ -30,7 +30,7 @@ import { Comparison } from './comparison'
 import { isSecure } from './connection'
 import type { Situation } from './decide'
 import type { Presented } from './signer'
-import { notesWith, save, update, type Stored } from './save'
+import { save, update, type Stored } from './save'
 import { hashOf, isRenewalDue, mayWrite, newToken, noteToken, type Worth } from './tokens'
 
 const debug = createDebug('express-session')
@@ -319,8 +319,11 @@ export class Visit implements SessionOwner {
     return !this.comparison.isStoredAs(session, text)
   }
 
+  /** The notes of a session as they will be stored: those that are, with what is to be changed. */
   notesFor(session: Session, known: Known | null | undefined): SessionNotes {
-    return notesWith(known, cookieOf(session), this.#changes)
+    const notes: SessionNotes = { ...(known === undefined ? notesOf(cookieOf(session)) : known?.notes) }
+    for (const change of this.#changes) change(notes)
+    return notes
   }
 
   get notes(): SessionNotes | undefined {
@@ -330,10 +333,6 @@ export class Visit implements SessionOwner {
   /** Whether something about the session is to be noted that is not stored yet. */
   get hasNotesDue(): boolean {
     return this.#changes.length > 0
-  }
-
-  get isNoted(): boolean {
-    return this.#isNoted
   }
 
   /** Until when, in ms since the epoch, a request may wait for the store in one operation. */
@@ -351,16 +350,13 @@ export class Visit implements SessionOwner {
   /** Stores a session for the application, and remembers that it was told of a failure. */
   #trySave(session: LiveSession): MaybePromise<void> {
     const text = serializeData(session, this.settings.serializer)
-    const failed = (error: unknown): never => {
-      this.comparison.failed(session, text)
-      throw error
-    }
-    try {
-      const written = this.write(session, text)
-      return isPromise(written) ? written.then(undefined, failed) : written
-    } catch (error) {
-      return failed(error)
-    }
+    return rescue(
+      () => this.write(session, text),
+      (error) => {
+        this.comparison.failed(session, text)
+        throw error
+      },
+    )
   }
 
   /** Stores a session; `text` is that of its data. */
@@ -422,18 +418,15 @@ export class Visit implements SessionOwner {
   }
 
   destroy(session: Session): MaybePromise<void> {
-    const failed = (error: unknown): never => {
-      // The client's session is still there, and the end of the response may have to destroy it.
-      this.state = 'stored'
-      throw error
-    }
     this.leave()
-    try {
-      const destroyed = this.#destroyInTurn(session)
-      return isPromise(destroyed) ? destroyed.then(undefined, failed) : destroyed
-    } catch (error) {
-      return failed(error)
-    }
+    return rescue(
+      () => this.#destroyInTurn(session),
+      (error) => {
+        // The client's session is still there, and the end of the response may have to destroy it.
+        this.state = 'stored'
+        throw error
+      },
+    )
   }
 
   /** The session of this request is destroyed: by the request, or by what it has called. */
@@ -515,10 +508,10 @@ export class Visit implements SessionOwner {
    * Has the next write give the client a new token, if that is due. Where another request has just done so, this one does
    * not: its client, the same, would be told two, and hold the wrong one.
    */
-  renewIfDue(): boolean {
+  renewIfDue(): void {
     const { held } = this
     const known = this.#known
-    if (!held || !known || !this.isRenewalDue) return false
+    if (!held || !known || !this.isRenewalDue) return
     const present = known.notes?.token
     const token = newToken()
     this.#changes.push((notes) => {
@@ -526,7 +519,6 @@ export class Visit implements SessionOwner {
       if (isPresent) noteToken(notes, token, hashOf(held.token), Date.now())
       this.#renewal = isPresent ? token : undefined
     })
-    return true
   }
 
   /**
@@ -671,14 +663,9 @@ export class Visit implements SessionOwner {
   #touched(key: string, touch: () => MaybePromise<boolean>, expires: () => number): MaybePromise<void> {
     const features = this.settings.features.filter((feature) => feature.touched)
     return this.#bounded('touch', key, () =>
-      afterwards(touch(), (isMoved) => {
-        let told: MaybePromise<void> = undefined
-        if (!isMoved) return told
-        for (const feature of features) {
-          told = afterwards(told, () => feature.touched?.(key, this.#known?.notes, expires()))
-        }
-        return told
-      }),
+      afterwards(touch(), (isMoved) =>
+        isMoved ? oneByOne(features, (feature) => feature.touched?.(key, this.#known?.notes, expires())) : undefined,
+      ),
     )
   }
 
@@ -724,18 +711,15 @@ export class Visit implements SessionOwner {
   #bounded<T>(operation: string, key: string | undefined, work: () => MaybePromise<T>): MaybePromise<T> {
     const { events, timeout } = this.settings
     const began = Date.now()
-    const failed = (error: unknown): never => {
-      if (isFailure(error) && events.wants('failure')) {
-        events.emit('failure', { operation, id: key, error, duration: Date.now() - began })
-      }
-      throw error
-    }
-    try {
-      const result = within(work(), operation, timeout)
-      return isPromise(result) ? result.then(undefined, failed) : result
-    } catch (error) {
-      return failed(error)
-    }
+    return rescue(
+      () => within(work(), operation, timeout),
+      (error) => {
+        if (isFailure(error) && events.wants('failure')) {
+          events.emit('failure', { operation, id: key, error, duration: Date.now() - began })
+        }
+        throw error
+      },
+    )
   }
 }
 

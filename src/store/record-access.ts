@@ -1,5 +1,5 @@
-import type { SessionError } from '../base/errors'
-import { afterwards, isPromise, type MaybePromise } from '../base/maybe-promise'
+import { isUnreadable } from '../base/errors'
+import { afterwards, rescue, type MaybePromise } from '../base/maybe-promise'
 import type { SessionData } from '../session/augmented'
 import { cookieOf, unnoted } from '../session/noted'
 import { notesOf, NOTES, storedNotes, type SessionNotes } from '../session/notes'
@@ -111,17 +111,13 @@ export class RecordAccess implements StoreAccess {
 
   /** `null` for a record that cannot be read: it is removed like any other. */
   #readable(key: string): MaybePromise<Known | null> {
-    const unreadable = (error: unknown): null => {
-      const { code } = error as SessionError
-      if (code !== 'ERR_SESSION_INVALID_RECORD' && code !== 'ERR_SESSION_SEALED') throw error
-      return null
-    }
-    try {
-      const loaded = this.load(key)
-      return isPromise(loaded) ? loaded.then(undefined, unreadable) : loaded
-    } catch (error) {
-      return unreadable(error)
-    }
+    return rescue(
+      () => this.load(key),
+      (error) => {
+        if (!isUnreadable(error)) throw error
+        return null
+      },
+    )
   }
 }
 

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { OptionError, type SessionError } from '../../base/errors'
+import { isUnreadable, OptionError } from '../../base/errors'
 import type { MaybePromise } from '../../base/maybe-promise'
 import { storedNotes, type SessionNotes } from '../../session/notes'
 import type { RecordStore, SessionRecord } from '../../store/record-store'
@@ -76,8 +76,7 @@ export class UserIndex {
       if (!cookie) return undefined
       return { key, record, notes: storedNotes(cookie) ?? {}, lifetime: cookie.originalMaxAge ?? this.#ttl }
     } catch (error) {
-      const { code } = error as SessionError
-      if (code === 'ERR_SESSION_SEALED' || code === 'ERR_SESSION_INVALID_RECORD') return undefined
+      if (isUnreadable(error)) return undefined
       throw error
     }
   }
