@@ -28,6 +28,7 @@ export class Commit implements EndOfResponse {
   readonly #next: (error?: unknown) => void
   readonly #signer: Signer | undefined
 
+  #decision: Decision | undefined
   /** Whether a cookie may be sent, as far as it is known: the store has confirmed the session, or it is new. */
   #mayTell = false
   #hasTold = false
@@ -92,6 +93,7 @@ export class Commit implements EndOfResponse {
     if (session) this.#touch(live)
     if (session && !this.#headersGone) visit.renewIfDue()
     const decision = decide(visit.situation(live, text), visit.settings)
+    this.#decision = decision
     debug('%s: %s', decision.action, decision.reason)
     const done = this.#carryOut(decision, live, text)
     if (session) this.#watchForLateChanges(live)
@@ -186,9 +188,10 @@ export class Commit implements EndOfResponse {
     const session = visit.peek()
     if (session === UNSEEN) return
     if (!session || visit.state === 'destroyed') return this.#sendRemoval()
-    const decision = decide(visit.situation(session as LiveSession, undefined), visit.settings)
-    if (!decision.setCookie || !this.#mayTell || !visit.holdsPresentToken(session as LiveSession)) return
-    debug('cookie: %s', decision.reason)
+    // The commit has decided; a token that it has given to the client was not known then.
+    const isDue = this.#decision?.setCookie === true || visit.token !== undefined
+    if (!isDue || !this.#mayTell || !visit.holdsPresentToken(session as LiveSession)) return
+    debug('cookie: %s', visit.token === undefined ? this.#decision?.reason : 'new token')
     this.#hasTold = true
     this.#sendId(session as LiveSession)
   }

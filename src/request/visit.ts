@@ -603,11 +603,11 @@ export class Visit implements SessionOwner {
     )
   }
 
-  situation(session: LiveSession | null | undefined, text: string | undefined): Situation {
+  /** What is known of the session at the end of a response; `data` is the text of its data. */
+  situation(session: LiveSession | null | undefined, data: string): Situation {
     const { comparison, held, req, settings, state } = this
     const id = req[settings.idProperty]
     const unset = session === null || session === undefined
-    const data = unset ? '' : (text ?? serializeData(session, settings.serializer))
     // `resave` has a session stored that was only loaded: it does not count as saved.
     const isSaved = comparison.isEverStored && !(settings.resave && comparison.isOnlyLoaded)
     // What the application could not save, it knows of: it is not tried again.
