@@ -3,6 +3,9 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync,
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { PostgresStore } from '../src/stores/postgres'
+import { openSchema } from './support/postgres'
+import { describeWith } from './support/servers'
 
 const root = path.join(__dirname, '..')
 const folder = mkdtempSync(path.join(tmpdir(), 'sessile-docs-'))
@@ -98,6 +101,38 @@ test('the links between the pages lead somewhere', () => {
     }
   }
   expect(broken).toEqual([])
+})
+
+test('the links of what npm publishes lead to what npm publishes', () => {
+  const { files } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as { files: string[] }
+  expect(files).toContain('docs/*.md')
+  const published = [...pages, 'CHANGELOG.md', 'LICENSE']
+  const dead = pages.flatMap((page) =>
+    [...readFileSync(path.join(root, page), 'utf8').matchAll(/\]\(((?!https?:|#)[^)#]+)(?:#[^)]*)?\)/g)]
+      .map(({ 1: link = '' }) => path.join(path.dirname(page), link))
+      .filter((target) => !published.includes(target))
+      .map((target) => `${page}: ${target}`),
+  )
+  expect(dead).toEqual([])
+})
+
+describeWith('postgres', 'the SQL in the documentation', () => {
+  const text = readFileSync(path.join(root, 'docs/stores.md'), 'utf8')
+  const [, postgres = ''] = /^## PostgreSQL$([^]*?)^## /m.exec(text) ?? []
+  const blocks = [...postgres.matchAll(/^```sql\n([^]*?)^```$/gm)].map(({ 1: sql = '' }) => sql)
+
+  test('makes tables that the store works with, for the option user, too', async () => {
+    const schema = await openSchema()
+    expect(blocks.length).toBeGreaterThan(0)
+    for (const sql of blocks) await schema.pool.query(sql)
+    const store = new PostgresStore({ pool: schema.pool, pruneSessionInterval: false })
+    await store.set('a', { cookie: { expires: null } } as never)
+    await store.link('ada', 'a', Date.now() + 60_000)
+    expect(await store.get('a')).toMatchObject({ cookie: {} })
+    expect(await store.linked('ada')).toEqual(['a'])
+    await store.close()
+    await schema.drop()
+  })
 })
 
 test('every hint of the library leads to a heading of the troubleshooting page', () => {

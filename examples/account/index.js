@@ -1,5 +1,6 @@
 // @ts-check
 // "Where you're logged in": the devices of an account, logging out one of them or all others.
+const { randomBytes } = require('node:crypto')
 const path = require('node:path')
 const express = require('express')
 const session = require('sessile')
@@ -10,27 +11,18 @@ const { findUser } = require('./users')
 const MINUTE = 60_000
 const DAY = 24 * 60 * MINUTE
 
-/** @typedef {{ user?: string }} Data */
-
-/** @param {express.Request} req */
-const dataOf = (req) => /** @type {Data} */ (/** @type {unknown} */ (req.session))
-
 /** @param {import('sessile').Store} store */
 function createApp(store) {
   const app = express()
-  const sessions = session({
-    secret: process.env.SESSION_SECRET ?? 'set SESSION_SECRET to the output of: openssl rand -base64 32',
+  const sessions = session(process.env.SESSION_SECRET ?? randomBytes(32), {
     store,
-    resave: false,
-    saveUninitialized: false,
     name: 'account',
     cookie: { sameSite: 'lax', secure: 'auto', maxAge: 30 * DAY },
     idleTimeout: 7 * DAY,
     absoluteTimeout: 30 * DAY,
     renewalTimeout: 60 * MINUTE,
     hashIds: true,
-    clearCookie: true,
-    user: (data) => /** @type {Data} */ (data).user,
+    user: (data) => data.user,
     describe: (req) => ({ agent: req.get('user-agent'), address: req.ip?.replace('::ffff:', '') }),
     maxSessionsPerUser: 10,
   })
@@ -42,7 +34,7 @@ function createApp(store) {
   app.use(sessions)
 
   app.get('/', async (req, res) => {
-    const { user } = dataOf(req)
+    const { user } = req.session
     const [message] = await sessions.flash(req).take('info')
     res.set('Cache-Control', 'no-store')
     if (user === undefined) return void res.send(loginPage({ message }))
@@ -55,7 +47,7 @@ function createApp(store) {
     if (!user) return void res.status(401).send(loginPage({ name: String(name), error: 'Wrong name or password.' }))
     // Against session fixation: whoever knew the ID of the session before, does not know this one.
     await req.session.regenerate()
-    dataOf(req).user = user
+    req.session.user = user
     res.redirect('/')
   })
 
@@ -65,7 +57,7 @@ function createApp(store) {
   })
 
   app.post('/devices/:handle/logout', loggedIn, async (req, res) => {
-    const { user = '' } = dataOf(req)
+    const { user = '' } = req.session
     const ended = await sessions.users.end(user, String(req.params['handle']))
     await sessions.flash(req).add('info', ended ? 'That device is logged out.' : 'That device was logged out already.')
     res.redirect('/')
@@ -83,7 +75,7 @@ function createApp(store) {
 
 /** @type {express.RequestHandler} */
 function loggedIn(req, res, next) {
-  if (dataOf(req).user === undefined) return res.redirect('/')
+  if (req.session.user === undefined) return res.redirect('/')
   next()
 }
 

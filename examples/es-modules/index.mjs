@@ -1,16 +1,10 @@
 // The view counter as an ES module.
+import { randomBytes } from 'node:crypto'
 import express from 'express'
 import session, { MemoryStore } from 'sessile'
 
 const app = express()
-app.use(
-  session({
-    secret: process.env.SESSION_SECRET ?? 'set SESSION_SECRET to the output of: openssl rand -base64 32',
-    store: new MemoryStore({ max: 100_000 }),
-    resave: false,
-    saveUninitialized: false,
-  }),
-)
+app.use(session(process.env.SESSION_SECRET ?? randomBytes(32), { store: new MemoryStore({ max: 100_000 }) }))
 
 app.get('/', (req, res) => {
   req.session.views = (req.session.views ?? 0) + 1

@@ -5,8 +5,6 @@ const { promisify } = require('node:util')
 const express = require('express')
 const session = require('sessile')
 
-/** @typedef {{ user?: string }} Data */
-
 const hash = promisify(scrypt)
 
 /** One user, `ada` with the password `lovelace`: an application has them in its database. */
@@ -25,28 +23,20 @@ function escape(text) {
   return String(text).replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`)
 }
 
-/** @param {express.Request} req */
-function dataOf(req) {
-  return /** @type {Data} */ (/** @type {unknown} */ (req.session))
-}
-
 const app = express()
 app.use(
-  session({
-    secret: process.env.SESSION_SECRET ?? 'set SESSION_SECRET to the output of: openssl rand -base64 32',
-    resave: false,
-    saveUninitialized: false,
+  session(process.env.SESSION_SECRET ?? randomBytes(32), {
     cookie: { maxAge: 7 * 24 * 60 * 60 * 1000, sameSite: 'lax', secure: 'auto' },
   }),
 )
 app.use(express.urlencoded({ extended: false }))
 
 app.get('/', (req, res) => {
-  const { user } = dataOf(req)
+  const { user } = req.session
   res.send(
     user
-      ? `<p>Hello ${escape(user)}</p><form method="post" action="/logout"><button>Log out</button></form>`
-      : `<form method="post" action="/login">
+      ? `<!doctype html><title>Login</title><p>Hello ${escape(user)}</p><form method="post" action="/logout"><button>Log out</button></form>`
+      : `<!doctype html><title>Login</title><form method="post" action="/login">
            <label>Name <input name="name"></label>
            <label>Password <input name="password" type="password"></label>
            <button>Log in</button>
@@ -60,7 +50,7 @@ app.post('/login', async (req, res, next) => {
     if (!(await isUser(name, password))) return void res.status(401).send('<p>Wrong name or password</p>')
     // Against session fixation: whoever knew the ID of the session before, does not know this one.
     await req.session.regenerate()
-    dataOf(req).user = name
+    req.session.user = name
     // Stored here, a failure is ours to answer; the redirect would wait for it in any case.
     await req.session.save()
     res.redirect('/')

@@ -1,5 +1,6 @@
 // Sessions in NestJS: the middleware goes before the routes, and handlers get the session by Nest's own decorator.
 import 'reflect-metadata'
+import { randomBytes } from 'node:crypto'
 import type { AddressInfo } from 'node:net'
 import { Body, Controller, Get, HttpCode, Module, Post, Req, Session, UnauthorizedException } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
@@ -43,9 +44,7 @@ class AccountController {
 @Module({ controllers: [AccountController] })
 class AppModule {}
 
-const sessions = session(
-  process.env['SESSION_SECRET'] ?? 'set SESSION_SECRET to the output of: openssl rand -base64 32',
-)
+const sessions = session(process.env['SESSION_SECRET'] ?? randomBytes(32))
 
 async function main(): Promise<void> {
   const app = await NestFactory.create<NestExpressApplication>(AppModule, { logger: ['warn', 'error'] })

@@ -1,4 +1,5 @@
 // Passport with a local strategy. It regenerates the session at login and logout by itself.
+const { randomBytes } = require('node:crypto')
 const express = require('express')
 const passport = require('passport')
 const { Strategy } = require('passport-local')
@@ -11,7 +12,7 @@ passport.serializeUser((user, done) => done(null, user.name))
 passport.deserializeUser((name, done) => done(null, { name }))
 
 const app = express()
-app.use(session(process.env.SESSION_SECRET ?? 'set SESSION_SECRET to the output of: openssl rand -base64 32'))
+app.use(session(process.env.SESSION_SECRET ?? randomBytes(32)))
 app.use(express.urlencoded({ extended: false }))
 app.use(passport.session())
 

@@ -1,5 +1,6 @@
 // Two processes behind a round-robin proxy, over one Redis: no sticky sessions needed.
 const { fork } = require('node:child_process')
+const { randomBytes } = require('node:crypto')
 const http = require('node:http')
 const express = require('express')
 const { createClient } = require('redis')
@@ -12,11 +13,8 @@ async function app() {
   await client.connect()
   const app = express()
   app.use(
-    session({
-      secret: process.env.SESSION_SECRET ?? 'set SESSION_SECRET to the output of: openssl rand -base64 32',
+    session(process.env.SESSION_SECRET, {
       store: new RedisStore({ client, prefix: 'example:' }),
-      resave: false,
-      saveUninitialized: false,
       cookie: { maxAge: 3_600_000 },
     }),
   )
@@ -29,9 +27,11 @@ async function app() {
 }
 
 async function proxy() {
+  // One for both: each verifies the cookies that the other has signed.
+  const SESSION_SECRET = randomBytes(32).toString('base64')
   const ports = await Promise.all(
     ['one', 'two'].map((name) => {
-      const child = fork(__filename, { env: { ...process.env, NAME: name } })
+      const child = fork(__filename, { env: { SESSION_SECRET, ...process.env, NAME: name } })
       return new Promise((resolve) => child.once('message', resolve))
     }),
   )

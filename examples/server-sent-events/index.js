@@ -1,11 +1,33 @@
 // A stream of events that ends when its session does.
+const { randomBytes } = require('node:crypto')
 const { setTimeout } = require('node:timers/promises')
 const express = require('express')
 const session = require('sessile')
 
 const app = express()
-const sessions = session(process.env.SESSION_SECRET ?? 'set SESSION_SECRET to the output of: openssl rand -base64 32')
+const sessions = session(process.env.SESSION_SECRET ?? randomBytes(32))
 app.use(sessions)
+
+app.get('/', (req, res) => {
+  res.send(`<!doctype html>
+<title>Events</title>
+<button id="login">Log in</button> <button id="logout">Log out</button>
+<pre></pre>
+<script>
+  const show = (text) => (document.querySelector('pre').textContent += text + '\\n')
+  login.onclick = async () => {
+    await fetch('/login', { method: 'POST' })
+    const events = new EventSource('/events')
+    events.onmessage = ({ data }) => show(data)
+    events.addEventListener('end', ({ data }) => {
+      show(data)
+      events.close()
+    })
+  }
+  logout.onclick = () => fetch('/logout', { method: 'POST' })
+</script>
+`)
+})
 
 app.post('/login', (req, res) => {
   req.session.user = 'ada'

@@ -1,4 +1,5 @@
 // In the style of a serverless function: what is made once is kept between calls, and nothing runs when no call does.
+const { randomBytes } = require('node:crypto')
 const { createServer } = require('node:http')
 const { SqliteStore } = require('sessile/sqlite')
 const session = require('sessile')
@@ -11,8 +12,7 @@ function middleware() {
   const database = new Database(process.env.FILE ?? 'sessions.db')
   database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 5000')
   const store = new SqliteStore({ database, pruneInterval: 0 })
-  const secret = process.env.SESSION_SECRET ?? 'set SESSION_SECRET to the output of: openssl rand -base64 32'
-  return session({ secret, store, resave: false, saveUninitialized: false, cookie: { maxAge: 3_600_000 } })
+  return session(process.env.SESSION_SECRET ?? randomBytes(32), { store, cookie: { maxAge: 3_600_000 } })
 }
 
 function handler(req, res) {

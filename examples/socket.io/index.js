@@ -1,11 +1,12 @@
 // socket.io on the session of the page: what a socket stores, the next request finds.
+const { randomBytes } = require('node:crypto')
 const { createServer } = require('node:http')
 const express = require('express')
 const session = require('sessile')
 const { Server } = require('socket.io')
 
 const app = express()
-const sessions = session(process.env.SESSION_SECRET ?? 'set SESSION_SECRET to the output of: openssl rand -base64 32')
+const sessions = session(process.env.SESSION_SECRET ?? randomBytes(32))
 app.use(sessions)
 
 app.get('/', (req, res) => {
@@ -14,7 +15,9 @@ app.get('/', (req, res) => {
 })
 
 function page(text) {
-  return `<p>${text}</p><button>Send a message</button>
+  return `<!doctype html>
+<title>socket.io</title>
+<p>${text}</p><button>Send a message</button>
 <script src="/socket.io/socket.io.js"></script>
 <script>
   const socket = io()

@@ -1,4 +1,5 @@
 // The view counter in TypeScript: compile it with `tsc`, or run it with a loader of your choice.
+import { randomBytes } from 'node:crypto'
 import type { AddressInfo } from 'node:net'
 import express from 'express'
 import session from 'sessile'
@@ -10,7 +11,7 @@ declare module 'sessile' {
 }
 
 const app = express()
-app.use(session(process.env['SESSION_SECRET'] ?? 'set SESSION_SECRET to the output of: openssl rand -base64 32'))
+app.use(session(process.env['SESSION_SECRET'] ?? randomBytes(32)))
 
 app.get('/', (req, res) => {
   req.session.views = (req.session.views ?? 0) + 1

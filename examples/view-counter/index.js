@@ -1,19 +1,18 @@
 // @ts-check
 // Counts how often each visitor has seen each page.
+const { randomBytes } = require('node:crypto')
 const express = require('express')
 const session = require('sessile')
 
-/** @typedef {{ views?: Record<string, number> }} Data */
-
 const app = express()
 
-app.use(session(process.env.SESSION_SECRET ?? 'set SESSION_SECRET to the output of: openssl rand -base64 32'))
+// An app keeps its secret from one start to the next: otherwise all visitors are new then.
+app.use(session(process.env.SESSION_SECRET ?? randomBytes(32)))
 
 app.use((req, res) => {
-  const data = /** @type {Data} */ (/** @type {unknown} */ (req.session))
-  data.views ??= {}
-  data.views[req.path] = (data.views[req.path] ?? 0) + 1
-  res.type('text').send(`You have seen ${req.path} ${data.views[req.path]} times\n`)
+  const views = (req.session.views ??= {})
+  views[req.path] = (views[req.path] ?? 0) + 1
+  res.type('text').send(`You have seen ${req.path} ${views[req.path]} times\n`)
 })
 
 const server = app.listen(Number(process.env.PORT ?? 3000), () => {

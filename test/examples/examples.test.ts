@@ -1,4 +1,5 @@
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -19,6 +20,32 @@ describe('examples', () => {
     await agent.get('/a').expect(200, 'You have seen /a 2 times\n')
     await agent.get('/b').expect(200, 'You have seen /b 1 times\n')
     await request(address).get('/a').expect(200, 'You have seen /a 1 times\n')
+  })
+
+  test('each prints its address and no warning of the library', async () => {
+    for (const example of ['view-counter', 'login', 'socket.io', 'passport', 'server-sent-events']) {
+      const child = spawn('node', [`examples/${example}`], {
+        cwd: root,
+        env: { ...process.env, PORT: '0', SESSION_SECRET: undefined },
+      })
+      let warned = ''
+      child.stderr.setEncoding('utf8').on('data', (chunk: string) => (warned += chunk))
+      const [printed] = (await once(child.stdout, 'data')) as [Buffer]
+      const [address = ''] = /http:\S+/.exec(printed.toString()) ?? []
+      expect((await fetch(address)).status, `${example}: its address answers a browser`).toBe(200)
+      child.kill()
+      await once(child, 'close')
+      expect(warned, example).toBe('')
+    }
+  })
+
+  test('those that have their types checked compile', { timeout: 60_000 }, () => {
+    // One at a time: each declares what its own sessions have.
+    for (const name of ['view-counter', 'login', 'account']) {
+      const files = [`examples/${name}/index.js`, `examples/${name}/session.d.ts`]
+      const options = '--noEmit --allowJs --checkJs --strict --skipLibCheck --module node16 --types node'.split(' ')
+      execFileSync('node', [path.join(root, 'node_modules/typescript/bin/tsc'), ...options, ...files], { cwd: root })
+    }
   })
 
   test('login: a form, a new ID at the login, nothing left after the logout', async () => {

@@ -1,0 +1,8 @@
+import 'sessile'
+
+declare module 'sessile' {
+  interface SessionData {
+    /** Who is logged in. */
+    user: string
+  }
+}
