@@ -99,11 +99,11 @@ describe('the packed library', () => {
     expect(names).toContain('LICENSE')
   })
 
-  test('stays small: at most 450 KB unpacked, 75 KB of documentation, and 700 KB of source in source maps', () => {
+  test('stays small: at most 450 KB unpacked, 80 KB of documentation, and 700 KB of source in source maps', () => {
     const bytes = (...names: RegExp[]): number =>
       files.filter(({ path }) => names.every((name) => name.test(path))).reduce((sum, { size }) => sum + size, 0)
     expect(bytes(/^(?!docs\/)/, /(?<!\.map)$/)).toBeLessThan(450_000)
-    expect(bytes(/^docs\//)).toBeLessThan(75_000)
+    expect(bytes(/^docs\//)).toBeLessThan(80_000)
     expect(bytes(/\.map$/)).toBeLessThan(700_000)
   })
 
