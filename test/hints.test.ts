@@ -143,6 +143,19 @@ describe('the mistakes that are noticed while an app is developed, each told onc
     expect(told).toEqual([])
   })
 
+  test('a value in the session that the next request finds changed', async () => {
+    const dated: Handler = (req, res) => res.send(Object.assign(req.session, { at: new Date() }) && 'set')
+    expect(await hintsOf({}, dated)).toEqual(aHint('req.session.at is a Date', '#values-that-change'))
+  })
+
+  test('a session that is replaced', async () => {
+    const replaced: Handler = (req, res) => {
+      Object.assign(req, { session: { user: 1 } })
+      res.end()
+    }
+    expect(await hintsOf({}, replaced)).toEqual(aHint('req.session was replaced', '#replaced-session'))
+  })
+
   test('two middlewares with one cookie', async () => {
     const session = await load()
     const options = { secret, resave: false, saveUninitialized: false }

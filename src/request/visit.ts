@@ -9,7 +9,7 @@ import { Turns } from '../base/turns'
 import type { NoteChange } from '../features/feature'
 import { Cookie, restoreCookie } from '../session/cookie'
 import type { CookieOptions } from '../session/cookie-options'
-import { cookieOf, notedOf } from '../session/noted'
+import { cookieOf, notedOf, unnoted } from '../session/noted'
 import { notesOf, type SessionNotes } from '../session/notes'
 import {
   missing,
@@ -176,6 +176,7 @@ export class Visit implements SessionOwner {
   set session(value: unknown) {
     if (this.#pending !== 'nothing') this.look()
     standsFor(value, this.#session)
+    this.settings.hints?.replaced(value)
     this.#session = value
   }
 
@@ -361,10 +362,11 @@ export class Visit implements SessionOwner {
 
   /** Stores a session; `text` is that of its data. */
   write(session: LiveSession, text: string): MaybePromise<void> {
-    const { events, hints } = this.settings
+    const { events, hints, serializer } = this.settings
     const { id } = session
     if (this.state === 'shut out' || this.#gone?.has(session)) throw destroyedHere(id, this.state === 'shut out')
     debug('saving %s', shortened(id))
+    if (hints) unnoted(() => hints.storing(session, serializer))
     const isNew = this.knownOf(session) === null
     return afterwards(save(this, session, text), (stored) => {
       this.#isStored(session, stored)
