@@ -28,7 +28,10 @@ export interface Made<Store> {
 
 export type MakeStore<Store> = () => Store | Made<Store> | Promise<Store | Made<Store>>
 
-const OPTIONAL = ['touch', 'all', 'length', 'clear', 'prune', 'removeAll', 'count', 'close', 'link', 'unlink', 'linked']
+const OPTIONAL = [
+  ...['touch', 'all', 'length', 'clear'],
+  ...['prune', 'removeAll', 'count', 'close', 'check', 'link', 'unlink', 'linked'],
+]
 
 /** Which optional methods a store has. Cases that need another one are skipped. */
 export function capabilities(store: object): string[] {
@@ -129,8 +132,30 @@ export const UNUSUAL_IDS = [
   '../a',
   'a:b/c.d',
   'a b',
+  'a b ',
+  '1',
+  '01',
+  '1.0',
   'x'.repeat(120),
 ]
+
+/** Users as applications have them, each of which one backend or another could cut, refuse or take for the next one. */
+export const UNUSUAL_USERS = [
+  ...UNUSUAL_IDS,
+  ...['1', '2'].map((last) => 'long'.repeat(500) + last),
+  ...['nul', 'nul\0', 'nul\0a', 'nul\0b'],
+  ...['e\u0301', '\u00e9', '\u00c9', 'ss', '\u00df'],
+]
+
+/** More than fits on two pages of those by which the methods of a record store look at all records. */
+export const MORE_THAN_TWO_PAGES = 1100
+
+/** Runs something so many times, fifty at a time. */
+export async function manyTimes(times: number, run: (n: number) => Promise<unknown>): Promise<void> {
+  for (let n = 0; n < times; n += 50) {
+    await Promise.all(Array.from({ length: Math.min(50, times - n) }, (_, i) => run(n + i)))
+  }
+}
 
 /** Values that JSON can hold, and one backend or another may not. */
 export function unusualValues(): { [name: string]: unknown } {

@@ -6,7 +6,10 @@ import {
   endsOf,
   freshId,
   HOUR,
+  manyTimes,
+  MORE_THAN_TWO_PAGES,
   UNUSUAL_IDS,
+  UNUSUAL_USERS,
   unusualValues,
   withStore,
   type ContractCase,
@@ -231,6 +234,35 @@ export function recordStoreContract(make: MakeStore<RecordStore>, facts: StoreFa
       assert.equal(await store.read(id), null)
     }
   })
+  add('renew', 'given an end, moves only a record that ends then still', async (store) => {
+    const id = freshId()
+    const version = await create(store, id, { a: 1 })
+    const first = (await mustRead(store, id)).expires
+    assert.equal(await store.renew(id, first + HOUR, first), true)
+    const second = (await mustRead(store, id)).expires
+    near(second, first + HOUR)
+    assert.equal(await store.renew(id, first + 2 * HOUR, first), false)
+    near((await mustRead(store, id)).expires, second)
+    await mustWrite(store, id, { a: 2 }, { version }, first - HOUR / 2)
+    assert.equal(await store.renew(id, second + HOUR, second), false)
+    near((await mustRead(store, id)).expires, first - HOUR / 2)
+    assert.equal(await store.renew(freshId(), first, first), false)
+  })
+  add('renew', 'given an end, neither keeps a removed record nor undoes what is written meanwhile', async (store) => {
+    const [removed, written] = [freshId(), freshId()]
+    const nearer = Date.now() + HOUR / 2
+    for (const id of [removed, written]) {
+      const version = await create(store, id)
+      const { expires } = await mustRead(store, id)
+      const [renewed] = await Promise.all([
+        store.renew(id, expires + HOUR, expires),
+        id === removed ? store.remove(id) : mustWrite(store, id, { n: 1 }, { version }, nearer),
+      ])
+      assert.equal(typeof renewed, 'boolean')
+    }
+    assert.equal(await store.read(removed), null)
+    near((await mustRead(store, written)).expires, nearer)
+  })
   add('remove', 'tells whether there was a live record', async (store) => {
     const id = freshId()
     assert.equal(await store.remove(id), false)
@@ -326,6 +358,22 @@ export function recordStoreContract(make: MakeStore<RecordStore>, facts: StoreFa
     assert.equal((await scanAll(store, 5)).size, 0)
   })
 
+  add('scan', 'goes on over more than two pages, and so do records, all and length', async (store) => {
+    const ids = Array.from({ length: MORE_THAN_TWO_PAGES }, freshId)
+    await manyTimes(ids.length, (n) => create(store, ids[n] as string, { n }))
+    const wanted = [...ids].sort()
+    const found = new Set<string>()
+    for await (const { id } of store.records()) found.add(id)
+    assert.deepEqual([...found].sort(), wanted)
+    assert.deepEqual(Object.keys((await store.all()) ?? {}).sort(), wanted)
+    assert.equal(await store.length(), wanted.length)
+  })
+  add('scan', 'can be left early, and begun again', async (store) => {
+    for (let n = 0; n < 30; n++) await create(store, freshId())
+    for (let n = 0; n < 50; n++) await store.scan(null, 5)
+    assert.equal((await scanAll(store, 5)).size, 30)
+  })
+
   add('parallel', 'of many that write where there is none, one does', async (store) => {
     const [fresh, expired] = [freshId(), freshId()]
     await create(store, expired, {}, soon())
@@ -407,6 +455,44 @@ export function recordStoreContract(make: MakeStore<RecordStore>, facts: StoreFa
     near((await mustRead(store, id)).expires, expected)
   })
 
+  add('classic', 'a cookie may end at a number of ms since the epoch', async (store) => {
+    const [kept, ended] = [freshId(), freshId()]
+    const expires = Date.now() + 2 * HOUR
+    await store.set(kept, { cookie: { originalMaxAge: HOUR, expires } } as never)
+    near((await mustRead(store, kept)).expires, expires)
+    await store.touch(kept, { cookie: { originalMaxAge: HOUR, expires: expires + HOUR } } as never)
+    near((await mustRead(store, kept)).expires, expires + HOUR)
+    assert.equal(typeof (await store.get(kept))?.cookie.expires, 'number')
+    await store.set(ended, { cookie: { originalMaxAge: 1, expires: soon() } } as never)
+    await untilEnded()
+    assert.equal(await store.get(ended), undefined)
+  })
+  add('classic', 'a cookie whose end is no time, or none at all, has the record end after ttl', async (store) => {
+    const noTimes = [false, 0, '', 'soon', NaN, Infinity, undefined, new Date(NaN)]
+    const sessions = [...noTimes.map((expires) => ({ cookie: { expires } })), {}]
+    for (const session of sessions) {
+      const id = freshId()
+      await store.set(id, session as never)
+      near((await mustRead(store, id)).expires, store.expiresOf({ cookie: { expires: null } }))
+      await store.touch(id, session as never)
+      near((await mustRead(store, id)).expires, store.expiresOf({ cookie: { expires: null } }))
+    }
+  })
+
+  add(
+    'check',
+    'finds nothing or says what to do, and changes nothing',
+    async (store) => {
+      const id = freshId()
+      await create(store, id, { n: 1 })
+      const findings = await store.check?.()
+      assert.ok(Array.isArray(findings))
+      for (const finding of findings)
+        assert.ok(typeof finding === 'string' && finding !== '', 'a finding is a sentence')
+      assert.deepEqual([...(await scanAll(store, 10)).keys()], [id])
+    },
+    'check',
+  )
   add(
     'prune',
     'deletes expired records, no more than asked, and no live ones',
@@ -474,13 +560,24 @@ export function recordStoreContract(make: MakeStore<RecordStore>, facts: StoreFa
   })
   addLinks('keeps users apart, however unusual their names', async (store) => {
     const sessions = new Map<string, string>()
-    for (const user of UNUSUAL_IDS) {
+    for (const user of UNUSUAL_USERS) {
       const id = freshId()
       sessions.set(user, id)
       await store.link(user, id, in1h())
       await create(store, id)
     }
     for (const [user, id] of sessions) assert.deepEqual(await store.linked(user), [id], user)
+    for (const [user, id] of sessions) await store.unlink(user, id)
+    for (const user of sessions.keys()) assert.deepEqual(await store.linked(user), [], user)
+  })
+  addLinks('notes a session of two users at once, for each until it is taken back', async (store) => {
+    const [one, other, id] = [freshId(), freshId(), freshId()]
+    await store.link(one, id, in1h())
+    await create(store, id)
+    await store.link(other, id, in1h())
+    assert.deepEqual([await store.linked(one), await store.linked(other)], [[id], [id]])
+    await store.unlink(other, id)
+    assert.deepEqual([await store.linked(one), await store.linked(other)], [[id], []])
   })
   addLinks('notes a session that is written later, whatever is pruned meanwhile', async (store) => {
     const [user, id] = [freshId(), freshId()]

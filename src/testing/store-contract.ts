@@ -8,6 +8,8 @@ import {
   HOUR,
   impossibleValues,
   later,
+  manyTimes,
+  MORE_THAN_TWO_PAGES,
   pollution,
   UNUSUAL_IDS,
   unusualValues,
@@ -278,10 +280,10 @@ export function storeContract(make: MakeStore<session.Store>, facts: StoreFacts 
   )
   add(
     'listing',
-    'all passes hundreds',
+    'all passes more than a thousand',
     async ({ set, all }) => {
-      const marks = Array.from({ length: 300 }, freshId)
-      for (const mark of marks) await set(mark, { mark })
+      const marks = Array.from({ length: MORE_THAN_TWO_PAGES }, freshId)
+      await manyTimes(marks.length, (n) => set(marks[n] as string, { mark: marks[n] }))
       assert.deepEqual(
         Object.values(await all())
           .map((data) => data['mark'] as string)
