@@ -12,15 +12,27 @@ export class Noted {
   #all = false
   #looks: Set<string> | undefined
   #since = asked.count
+  /** The keys that are read next if the session is being copied: a copy reads all keys in their order, the cookie first. */
+  #copying: string[] | undefined
   readonly writes = new Set<string>()
 
   /** @param values the values of the session's keys, the cookie among them */
-  constructor(readonly values: Record<string, unknown>) {}
+  constructor(
+    readonly session: object,
+    readonly values: Record<string, unknown>,
+  ) {}
 
   look(key: string): void {
-    // Whoever copies a session, or makes a text of it, reads its cookie, too.
-    if (key === 'cookie') this.#all = true
+    if (this.#all) return
+    if (key === 'cookie') return this.#beginCopy()
+    this.#copying = this.#copying?.shift() === key ? this.#copying : undefined
+    if (this.#copying?.length === 0) this.#all = true
     else (this.#looks ??= new Set()).add(key)
+  }
+
+  #beginCopy(): void {
+    this.#copying = Object.keys(this.session).filter((key) => key !== 'cookie')
+    if (this.#copying.length === 0) this.#all = true
   }
 
   lookAtAll(): void {
@@ -118,8 +130,8 @@ function accessorOf(key: string): PropertyDescriptor {
   return accessor
 }
 
-/** Methods by which an object tells which keys it has. */
-const LISTING = ['hasOwnProperty', 'propertyIsEnumerable']
+/** Methods by which an object tells which keys it has, or what JSON has of it. */
+const LISTING = ['hasOwnProperty', 'propertyIsEnumerable', 'toJSON']
 
 /** A prototype for sessions that note: what is neither a key of theirs nor a method is a key that they do not have. */
 export function notingPrototype(methods: object): object {
@@ -153,7 +165,7 @@ export function notingPrototype(methods: object): object {
 
 /** Has a session that was made on a noting prototype keep these values; the object is taken, not copied. */
 export function startNoting(session: object, values: Record<string, unknown>, methods: object): void {
-  slot.set(session, new Noted(values))
+  slot.set(session, new Noted(session, values))
   for (const key in values) if (!(key in methods)) Object.defineProperty(session, key, accessorOf(key))
 }
 

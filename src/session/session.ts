@@ -173,11 +173,15 @@ define('id', {
   },
 })
 
+/** Has the name of what it stands for. */
+const { Session: Shown } = { Session: class {} }
+
 /** For `console.log`, which would show that a session notes, and not what is in it. */
 define(Symbol.for('nodejs.util.inspect.custom'), {
   writable: true,
-  value(this: Session, _depth: number, options: object, inspect?: (value: unknown, options: object) => string) {
-    const plain: object = unnoted(() => Object.assign(Object.create({ constructor: Session }) as object, this))
+  value(this: Session, depth: number, options: object, inspect?: (value: unknown, options: object) => string) {
+    if (depth < 0) return '[Session]'
+    const plain: object = unnoted(() => Object.assign(new Shown(), this))
     return inspect ? inspect(plain, options) : plain
   },
 })
