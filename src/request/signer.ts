@@ -1,7 +1,7 @@
 import { createSecretKey, type KeyObject } from 'node:crypto'
 import signature = require('cookie-signature')
 import createDebug = require('debug')
-import type { Secret } from '../options/options'
+import type { Secret } from '../options/secrets'
 import { parseHeld, type Held } from './tokens'
 
 const debug = createDebug('express-session')

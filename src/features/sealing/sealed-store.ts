@@ -3,7 +3,7 @@ import { storedNotes } from '../../session/notes'
 import { OptionError } from '../../base/errors'
 import { Envelope, envelopeIn, secretKey, type Encryption } from './envelope'
 import { afterwards, type Callback, type MaybePromise } from '../../base/maybe-promise'
-import type { Secret } from '../../options/options'
+import type { Secret } from '../../options/secrets'
 import {
   RecordStore,
   type RecordPage,
