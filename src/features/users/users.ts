@@ -111,7 +111,7 @@ export class Users implements Feature {
   async #leave(user: string, key: string, error: unknown): Promise<void> {
     if (error !== undefined && isUncertain(error)) return
     try {
-      const now = await this.index.read(this.index.keyOf(key))
+      const [now] = await this.index.read([this.index.keyOf(key)])
       if (now?.notes.user !== user) await this.index.unlink(user, key)
     } catch {
       // Without its session the entry does not count, and is removed when the store prunes.
@@ -137,7 +137,10 @@ export class Users implements Feature {
     const behind = others.filter((other) => !isAhead(other)).sort((a, b) => (isBefore(a, b) ? -1 : 1))
     const isKept = ahead.length < this.#max
     const over = behind.slice(Math.max(0, this.#max - ahead.length - Number(isKept)))
-    await Promise.all([...(isKept ? [] : [own]), ...over].map(({ key }) => this.index.end(user, key)))
+    await this.index.end(
+      user,
+      [...(isKept ? [] : [own]), ...over].map(({ key }) => key),
+    )
     if (isKept) return
     throw refuses ? this.#tooMany(ahead.length) : destroyed(id)
   }
