@@ -63,7 +63,7 @@ export abstract class RecordStore extends Store {
 
   /**
    * The live record with this ID, or `null`. Given `renewTo` (ms since the epoch), the store may move the record's end
-   * there in the same round trip and say so with `renewed: true`, or ignore it.
+   * there in the same round trip, or to where the session's own lifetime ends, and say so with `renewed: true`; or ignore it.
    */
   abstract read(id: string, renewTo?: number): MaybePromise<SessionRecord | null>
   /** Writes text and end (ms since the epoch) if the condition holds. Answers the new version, or `null` if it does not. */

@@ -50,7 +50,8 @@ export function recordStoreContract(make: MakeStore<RecordStore>, facts: StoreFa
   add('read', 'may renew, and says so, or leaves the end alone', async (store) => {
     const id = freshId()
     const expires = Date.now() + HOUR
-    const version = await create(store, id, { a: 1 }, expires)
+    const cookie = { originalMaxAge: 2 * HOUR, path: '/' }
+    const version = await create(store, id, { cookie, a: 1 }, expires)
     const record = await store.read(id, expires + HOUR)
     assert.ok(record)
     near(record.expires, record.renewed ? expires + HOUR : expires)
