@@ -6,8 +6,8 @@ export interface Script {
   readonly sha: string
 }
 
-/** How long, in ms, the server remembers a change whose command a client may send again. */
-export const REMEMBERED = 60_000
+/** How long, in ms, the server remembers a change whose command a client may send again: longer than ioredis tries by default. */
+export const REMEMBERED = 20_000
 
 /** How far, in ms, an end may be from the one that was read, to count as the same: the time that commands take. */
 const TOLERANCE = 2000
@@ -116,7 +116,7 @@ if done then return done end
 local function change()${source}
 end
 done = change()
-redis.pcall('SET', note, done, 'PX', ${REMEMBERED})
+if string.find(done, '1') then redis.pcall('SET', note, done, 'PX', ${REMEMBERED}) end
 return done`)
 }
 

@@ -183,13 +183,18 @@ export class RedisStore extends RecordStore {
     return (await this.#server.change(WRITE, [this.#sessions + id], [wanted, lifetime, text])) === '1'
   }
 
+  /** A server may hold much that is no session: a page goes on until there is one. */
   async scan(cursor: string | null, limit: number): Promise<RecordPage> {
-    const { keys, next } = await this.#scanKeys(this.#sessions, cursor, Math.min(limit, this.#scanCount))
-    const found = await this.#look(keys)
-    const ids = keys.map((key) => key.slice(this.#sessions.length))
+    const count = Math.min(limit, this.#scanCount)
+    let page = await this.#scanKeys(this.#sessions, cursor, count)
+    while (page.keys.length === 0 && page.next !== null) {
+      page = await this.#scanKeys(this.#sessions, page.next, this.#scanCount)
+    }
+    const found = await this.#look(page.keys)
+    const ids = page.keys.map((key) => key.slice(this.#sessions.length))
     return {
       records: found.flatMap((record, n) => (record ? [{ id: ids[n] as string, ...record }] : [])),
-      cursor: next,
+      cursor: page.next,
     }
   }
 
