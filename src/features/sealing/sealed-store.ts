@@ -1,11 +1,13 @@
 import { createHash, createHmac } from 'node:crypto'
 import { storedNotes } from '../../session/notes'
-import { OptionError } from '../../base/errors'
+import { isUnreadable, OptionError } from '../../base/errors'
 import { Envelope, envelopeIn, secretKey, type Encryption } from './envelope'
 import { afterwards, type Callback, type MaybePromise } from '../../base/maybe-promise'
 import type { Secret } from '../../options/secrets'
 import {
+  readMany,
   RecordStore,
+  removeLinked,
   type RecordPage,
   type SessionRecord,
   type Version,
@@ -26,9 +28,10 @@ export type HashIds =
 /** Access to records by the keys that they are stored under, where their IDs are not known. */
 export interface KeyedStore {
   keyOf(id: string): string
-  readKey(key: string): MaybePromise<SessionRecord | null>
-  removeKey(key: string): MaybePromise<boolean>
-  unlinkKey(user: string, key: string): MaybePromise<void>
+  /** `readMany` by keys, where a record that cannot be opened counts as none. */
+  readKeys(keys: readonly string[]): MaybePromise<ReadonlyArray<SessionRecord | null>>
+  /** `removeLinked` by keys. */
+  removeKeys(user: string, keys: readonly string[]): MaybePromise<readonly boolean[]>
 }
 
 /** Begins every hashed ID, so that it is never taken for a plain one. */
@@ -85,8 +88,18 @@ export class SealedStore extends RecordStore implements KeyedStore {
     )
   }
 
-  readKey(key: string): MaybePromise<SessionRecord | null> {
+  #readKey(key: string): MaybePromise<SessionRecord | null> {
     return afterwards(this.#inner.read(key), (record) => record && this.#open(key, record))
+  }
+
+  readKeys(keys: readonly string[]): MaybePromise<ReadonlyArray<SessionRecord | null>> {
+    return afterwards(readMany(this.#inner, keys), (records) =>
+      records.map((record, n) => record && this.#openIfReadable(keys[n] as string, record)),
+    )
+  }
+
+  removeKeys(user: string, keys: readonly string[]): MaybePromise<readonly boolean[]> {
+    return removeLinked(this.#inner, user, keys)
   }
 
   write(id: string, text: string, expires: number, condition: WriteCondition): MaybePromise<Version | null> {
@@ -119,14 +132,6 @@ export class SealedStore extends RecordStore implements KeyedStore {
     )
   }
 
-  removeKey(key: string): MaybePromise<boolean> {
-    return this.#inner.remove(key)
-  }
-
-  unlinkKey(user: string, key: string): MaybePromise<void> {
-    return this.#inner.unlink?.(user, key)
-  }
-
   scan(cursor: string | null, limit: number): MaybePromise<RecordPage> {
     return afterwards(this.#inner.scan(cursor, limit), (page) => ({
       ...page,
@@ -156,7 +161,7 @@ export class SealedStore extends RecordStore implements KeyedStore {
   #moveFromPlain(id: string, key: string): MaybePromise<SessionRecord | null> {
     if (!this.#mayBePlain(id)) return null
     return afterwards(this.#inner.read(id), (stored) => {
-      if (!stored) return this.readKey(key) // another request may have moved it just now
+      if (!stored) return this.#readKey(key) // another request may have moved it just now
       const plain = this.#open(id, stored)
       const user = this.#inner.link && storedNotes(this.parse(key, plain)?.cookie ?? {})?.user
       const moved = (): MaybePromise<SessionRecord | null> => this.#rewrite(id, key, plain)
@@ -170,7 +175,7 @@ export class SealedStore extends RecordStore implements KeyedStore {
   /** If the plain record is gone when it is to be removed, somebody has destroyed the session: the copy goes, too. */
   #rewrite(id: string, key: string, { text, expires }: SessionRecord): MaybePromise<SessionRecord | null> {
     return afterwards(this.#inner.write(key, this.#seal(key, text), expires, 'absent'), (version) => {
-      if (version === null) return this.readKey(key)
+      if (version === null) return this.#readKey(key)
       return afterwards(this.#inner.remove(id), (removed) =>
         removed ? { text, expires, version } : afterwards(this.#inner.remove(key), () => null),
       )
@@ -184,6 +189,15 @@ export class SealedStore extends RecordStore implements KeyedStore {
   #open(key: string, record: SessionRecord): SessionRecord {
     if (!this.#envelope || (this.#mayBePlain(key) && envelopeIn(record.text) === undefined)) return record
     return { ...record, text: this.#envelope.open(record.text, key) }
+  }
+
+  #openIfReadable(key: string, record: SessionRecord): SessionRecord | null {
+    try {
+      return this.#open(key, record)
+    } catch (error) {
+      if (isUnreadable(error)) return null
+      throw error
+    }
   }
 }
 
