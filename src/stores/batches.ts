@@ -67,6 +67,14 @@ export class Batches<Request, Answer> {
     waiting.resolve(answer)
   }
 
+  /** Has what waits leave when this turn of the event loop ends, without the rest of the pause. */
+  hurry(): void {
+    if (!this.#timer) return
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#immediate = setImmediate(() => this.#leave())
+  }
+
   /** Sends what waits, and resolves when everything that was sent has been answered, or has failed. */
   async flush(): Promise<void> {
     this.#leave()
@@ -130,6 +138,8 @@ export interface Renewal {
 /** The most renewals in a batch, and the shortest time, in ms, from one batch to the next. */
 export const LARGEST_RENEWAL = 100
 const RENEWAL_PAUSE = 100
+/** Records that end within so many ms are not kept waiting: they might have ended before their renewal leaves. */
+const ENDS_SOON = 5000
 
 /**
  * The renewals of a store. Nobody needs to wait for one, so they leave at most ten times a second, together. Each answer says
@@ -159,7 +169,9 @@ export class Renewals {
   }
 
   renew(renewal: Renewal): Promise<boolean> {
-    return this.#batches.ask(renewal.id, renewal)
+    const renewed = this.#batches.ask(renewal.id, renewal)
+    if (renewal.from - Date.now() < ENDS_SOON) this.#batches.hurry()
+    return renewed
   }
 
   /** To be called when a record is known to have been written, with its new end: a renewal of its former one is void. */
