@@ -42,7 +42,13 @@ export class Batches<Request, Answer> {
     this.#settings = settings
   }
 
-  ask(key: string, request: Request): Promise<Answer> {
+  /** @param isAlone whether it is to be sent at once by itself, as what is large would only keep others waiting */
+  ask(key: string, request: Request, isAlone = false): Promise<Answer> {
+    if (isAlone) {
+      const alone = waitingFor<Request, Answer>(key, request)
+      this.#send([alone])
+      return alone.answer
+    }
     const waiting = this.#waiting.get(key)
     if (waiting) {
       const joined = this.#settings.join?.(waiting.request, request)
@@ -98,19 +104,23 @@ export class Batches<Request, Answer> {
     if (batch.length > 1) batch.sort((a, b) => (a.key < b.key ? -1 : 1))
     this.#waiting = new Map()
     this.#lastLeft = performance.now()
-    const sent: Promise<void> = this.#send(batch).finally(() => this.#underWay.delete(sent))
+    this.#send(batch)
+  }
+
+  #send(batch: readonly Waiting<Request, Answer>[]): void {
+    const sent: Promise<void> = this.#answer(batch).finally(() => this.#underWay.delete(sent))
     this.#underWay.add(sent)
   }
 
   /** Never rejects: each failure goes to those who asked. */
-  async #send(batch: readonly Waiting<Request, Answer>[]): Promise<void> {
+  async #answer(batch: readonly Waiting<Request, Answer>[]): Promise<void> {
     try {
       const answers = await this.#settings.send(batch.map(({ request }) => request))
       for (const [n, waiting] of batch.entries()) waiting.resolve(answers[n] as Answer)
     } catch (error) {
       if (batch.length > 1 && this.#settings.mayBeOnesFault?.(error)) {
         const half = batch.length >> 1
-        await Promise.all([this.#send(batch.slice(0, half)), this.#send(batch.slice(half))])
+        await Promise.all([this.#answer(batch.slice(0, half)), this.#answer(batch.slice(half))])
       } else {
         for (const waiting of batch) waiting.reject(error)
       }

@@ -61,6 +61,15 @@ describe('batches', () => {
     expect(sent).toEqual([['a', 'b'], ['c']])
   })
 
+  test('one that is to go alone leaves at once, and keeps nobody waiting', async () => {
+    const { batches, ask, sent } = capitals()
+    const asked = [ask('a'), batches.ask('b', 'b', true)]
+    expect(sent).toEqual([['b']])
+    await batches.flush()
+    expect(sent).toEqual([['b'], ['a']])
+    expect(await Promise.all(asked)).toEqual(['A', 'B'])
+  })
+
   test('two of one key share an answer where they can be joined, else they go one after the other', async () => {
     const joining = capitals({ join: (waiting) => waiting })
     expect(await Promise.all(['a', 'a', 'a'].map(joining.ask))).toEqual(['A', 'A', 'A'])
