@@ -23,14 +23,10 @@ export function canTakeBack(res: HeldResponse): boolean {
  * refuses changes. Made by the prototype's method: those who wait for the head (`on-headers`) wait for the real one.
  */
 export function draftHead(res: HeldResponse, args: unknown[]): Undo {
-  const { _header: before } = res
+  // A head, and what Node derives from it. Adapters start with values of their own.
+  const { _hasBody, _header, chunkedEncoding } = res
   Reflect.apply(ServerResponse.prototype.writeHead, res, args)
-  return () => {
-    res._header = before ?? null
-    // What Node derives from a head, besides its text.
-    res.chunkedEncoding = false
-    res._hasBody = res.req.method !== 'HEAD'
-  }
+  return () => void Object.assign(res, { _hasBody, _header, chunkedEncoding })
 }
 
 /** Where no draft can be made (HTTP/2 sends a head at once; mocks), changes are refused in the same way. */

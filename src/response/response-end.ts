@@ -1,4 +1,3 @@
-import { ServerResponse } from 'node:http'
 import onHeaders = require('on-headers')
 import { isPromise, type MaybePromise } from '../base/maybe-promise'
 import {
@@ -46,7 +45,7 @@ export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
   const { end, flushHeaders, write, writeHead } = res
   const drafts = canTakeBack(res)
   /** Whether `end` and `write` make the head by `writeHead`, as Node's do; mocks need not. */
-  const makesHead = drafts || res.stream !== undefined || res instanceof ServerResponse
+  const makesHead = drafts || res.stream !== undefined
 
   /** How the response leaves, from when it does. */
   let leaves: 'streamed' | 'whole' | undefined
