@@ -41,6 +41,7 @@ export class Commit implements EndOfResponse {
   #isTouched = false
   #told: string | undefined
   #failed = false
+  #committing: PromiseLike<void> | undefined
 
   constructor(visit: Visit, res: ServerResponse, next: (error?: unknown) => void, signer: Signer | undefined) {
     this.#visit = visit
@@ -51,16 +52,15 @@ export class Commit implements EndOfResponse {
 
   // Committing the session.
 
+  /** One commit after the other: a stream commits at its beginning, and its end may come before that is done. */
   commit(): MaybePromise<void> {
-    try {
-      return this.#commit()
-    } catch (error) {
-      // A stream is committed at its beginning and at its end, and what cannot be stored is told once.
-      const message = String(error)
-      if (message === this.#told) return
-      this.#told = message
-      throw error
+    if (this.#committing) return this.#committing.then(() => this.commit())
+    const committed = this.#commit()
+    if (isPromise(committed)) {
+      const over = (): void => void (this.#committing = undefined)
+      this.#committing = committed.then(over, over)
     }
+    return committed
   }
 
   #commit(): MaybePromise<void> {
@@ -202,16 +202,24 @@ export class Commit implements EndOfResponse {
     this.#sendId(session as LiveSession)
   }
 
-  /** A reader who comes while a stream is sent finds the session as it was at its beginning. The stream does not wait. */
+  /**
+   * A reader who comes while a stream is sent finds the session as it was at its beginning. The stream does not wait; what
+   * has failed is tried again at its end.
+   */
   #beginStream(): void {
     const visit = this.#visit
     const session = visit.place.peek()
     const isNew =
       visit.claim.held === undefined ||
       (session !== UNSEEN && (session as LiveSession | undefined)?.id !== visit.claim.held.key)
-    const committed = this.commit()
+    const committed = rescue(
+      () => this.commit(),
+      (error) => {
+        this.report(error)
+        visit.comparison.forgetFailure()
+      },
+    )
     if (!isPromise(committed)) return
-    committed.then(undefined, (error: unknown) => this.report(error))
     // Of a session that the client has already, only the store can say whether it still has it.
     this.#mayTell = isNew
   }
@@ -288,8 +296,14 @@ export class Commit implements EndOfResponse {
     this.#next(error)
   }
 
-  /** Reports an error once the response is over: to the listeners of `storeError`, else to the error handler. */
+  /**
+   * Reports an error once the response is over: to the listeners of `storeError`, else to the error handler. What fails at
+   * the beginning of a stream and at its end is told once.
+   */
   report(error: unknown): void {
+    const message = String(error)
+    if (message === this.#told) return
+    this.#told = message
     const res: ServerResponse & { stream?: { destroyed: boolean } } = this.#res
     const tell = (): void => {
       res.off?.('finish', tell)
