@@ -1,4 +1,4 @@
-import type session = require('../index')
+import type { SessionData } from '../session/augmented'
 import { a, aSerializer, anything, aString, isPositive, optionsOf, unsupported, type Check } from '../base/checks'
 import { OptionError, warnOnce } from '../base/errors'
 import {
@@ -28,7 +28,7 @@ export interface RedisStoreOptions {
    * Lifetime in seconds of a session whose cookie has no expiry; a function of the session decides for every session.
    * Default: 86,400.
    */
-  ttl?: number | ((session: session.SessionData) => number) | undefined
+  ttl?: number | ((session: SessionData) => number) | undefined
   /** How sessions become text. Default: JSON. */
   serializer?: Serializer | undefined
   /** How many keys a step of a scan looks at. Default: 100. */
@@ -70,7 +70,7 @@ export class RedisStore extends RecordStore {
   readonly #sessions: string
   readonly #users: string
   readonly #notes: string
-  readonly #ttlOf: ((session: session.SessionData) => number) | undefined
+  readonly #ttlOf: ((session: SessionData) => number) | undefined
   readonly #scanCount: number
   readonly #reads = new Batches<Request, SessionRecord | null>({
     send: (requests) => this.#readEach(requests),
@@ -101,7 +101,7 @@ export class RedisStore extends RecordStore {
 
   override expiresOf(data: { cookie: { expires?: unknown } }): number {
     if (!this.#ttlOf) return super.expiresOf(data)
-    const ttl: unknown = this.#ttlOf(data as session.SessionData)
+    const ttl: unknown = this.#ttlOf(data as SessionData)
     if (Number.isFinite(ttl)) return Date.now() + (ttl as number) * 1000
     throw invalid(`option ttl must return a number of seconds; it returned ${String(ttl)}`)
   }
