@@ -325,7 +325,40 @@ describe('what the middleware notices', () => {
   })
 
   test('a login without a new ID', async () => {
-    expect(await toldBy((hints) => hints.keptIdAtLogin())).toEqual(aHint('regenerate', '#login-without-a-new-id'))
+    expect(await toldBy((hints) => hints.storedAgain({}, { user: 'ada' }))).toEqual(
+      aHint('regenerate', '#login-without-a-new-id'),
+    )
+  })
+
+  test('the ID of a new session, used by a handler that stores nothing, and not that of one that is stored', async () => {
+    const usesId: Handler = (req, res) => res.send(req.sessionID)
+    expect(await hintsOf({}, usesId, 2)).toEqual(aHint('session of / was used', '#id-of-a-session-that-is-not-stored'))
+    told = []
+    vi.resetModules()
+    expect(await hintsOf({}, (req, res) => (req.sessionID, set(req, res)))).toEqual([])
+  })
+
+  test('a user who logs in to the session that was there, and not one who gets a new token', async () => {
+    const loggingIn = async (renews: boolean): Promise<string[]> => {
+      const sessions = (await load())({
+        ...{ secret, resave: false, saveUninitialized: false },
+        user: (session) => (session as { user?: string }).user,
+      })
+      const app = express()
+      app.use(sessions, async (req, res) => {
+        if (req.url === '/login') Object.assign(req.session, { user: 'ada' })
+        else Object.assign(req.session, { cart: [1] })
+        if (req.url === '/login' && renews) await sessions.renew(req)
+        res.end()
+      })
+      const browser = request.agent(app)
+      await browser.get('/')
+      await browser.get('/login')
+      await warned()
+      return told
+    }
+    expect(await loggingIn(true)).toEqual([])
+    expect(await loggingIn(false)).toEqual(aHint('regenerate', '#login-without-a-new-id'))
   })
 
   test('no hint has the query of a request', async () => {
@@ -344,7 +377,7 @@ describe('what the middleware notices', () => {
       hints.storing({ at: new Date() }, JSON)
       hints.replaced({})
       hints.idOfUnstored('/')
-      hints.keptIdAtLogin()
+      hints.storedAgain({}, { user: 'ada' })
       hints.secondMiddleware('a')
       hints.stored('x'.repeat(100_000), 'id')
       hints.memoryStore()
@@ -359,7 +392,7 @@ describe('what the middleware notices', () => {
 
   test('and with hints: true all of them', async () => {
     vi.stubEnv('NODE_ENV', 'production')
-    expect(await toldBy((hints) => hints.keptIdAtLogin(), true)).toHaveLength(1)
+    expect(await toldBy((hints) => hints.storedAgain({}, { user: 'ada' }), true)).toHaveLength(1)
   })
 })
 

@@ -82,6 +82,7 @@ export class Commit implements EndOfResponse {
 
   #commitNow(): MaybePromise<void> {
     const visit = this.#visit
+    const { wasIdRead } = visit.place
     let session = visit.place.peek()
     if (session === UNSEEN) {
       if (!isUnseenDue(visit)) {
@@ -100,6 +101,9 @@ export class Commit implements EndOfResponse {
     const decision = decide(situationOf(visit, live, text), visit.settings)
     this.#decision = decision
     debug('%s: %s', decision.action, decision.reason)
+    if (decision.action === 'nothing' && visit.state === 'new' && wasIdRead) {
+      visit.settings.hints?.idOfUnstored(visit.req.url)
+    }
     const done = this.#carryOut(decision, live, text)
     if (session) this.#watchForLateChanges(live)
     return done

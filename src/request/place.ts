@@ -16,6 +16,8 @@ export class Place {
   #session: unknown
   #id: unknown
   #isPeeking = false
+  /** Whether somebody has asked for the ID. */
+  wasIdRead = false
   /** The session that was made last, whatever is assigned or deleted. */
   last: LiveSession | undefined
 
@@ -63,6 +65,7 @@ export class Place {
 
   get id(): unknown {
     if (this.#pending === 'new') this.look()
+    this.wasIdRead = true
     return this.#id
   }
 

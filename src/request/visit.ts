@@ -178,11 +178,12 @@ export class Visit implements Owner {
     if (this.state === 'shut out' || this.#gone?.has(session)) throw destroyedHere(id, this.state === 'shut out')
     debug('saving %s', shortened(id))
     if (hints) unnoted(() => hints.storing(session, serializer))
-    const isNew = this.claim.knownOf(session) === null
+    const before = this.claim.knownOf(session)
     return afterwards(save(this, session, text), (stored) => {
       this.#isStored(session, stored)
       hints?.stored(stored.text, id)
-      if (isNew && events.wants('created')) events.emit('created', { id })
+      if (before) hints?.storedAgain(before.notes, stored.known.notes)
+      if (before === null && events.wants('created')) events.emit('created', { id })
       if (events.wants('saved')) events.emit('saved', { id })
     })
   }

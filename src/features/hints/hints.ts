@@ -2,6 +2,7 @@ import cluster from 'node:cluster'
 import type { ResolvedOptions } from '../../options/resolve'
 import type { RecordStore, Serializer } from '../../store/record-store'
 import { shortened } from '../../base/errors'
+import type { SessionNotes } from '../../session/notes'
 import { Session } from '../../session/session'
 import { hint } from './hint'
 import { hintsOfLifetimes } from './lifetimes'
@@ -152,13 +153,13 @@ export class Hints {
     )
   }
 
-  /** With the option `user`: somebody has logged in, and the session has the ID that it had before. */
-  keptIdAtLogin(): void {
-    if (!this.#all) return
+  /** With the option `user`: looks for a login in a session whose client holds what it held before. */
+  storedAgain(before: SessionNotes | undefined, now: SessionNotes | undefined): void {
+    if (!this.#all || now?.user === undefined || now.user === before?.user || now.token !== before?.token) return
     hint(
       'login-without-a-new-id',
       'a user has logged in, and the session kept its ID, which somebody may have planted: ' +
-        'await req.session.regenerate() before you set the user',
+        'await sessions.renew(req) after you set the user, or await req.session.regenerate() before',
     )
   }
 
