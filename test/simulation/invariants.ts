@@ -1,7 +1,7 @@
 import type session from '../../src'
 import type { Backend } from './backend'
 import { clock } from './clock'
-import { observerOf, visit } from './observer'
+import { giveBack, takeHost, visit, type Host } from './observer'
 import { markOf } from './programs'
 import type { SerialOrders } from './serial'
 import type { Actor, World } from './world'
@@ -25,6 +25,7 @@ export class Inspection {
   readonly #options: session.SessionOptions
   readonly #actors: readonly Actor[]
   readonly #violations: Violation[] = []
+  #host: Host | undefined
   /** The session that each cookie opens. */
   readonly #opens = new Map<string, string>()
 
@@ -47,6 +48,7 @@ export class Inspection {
     await this.#users()
     await this.#farewell()
     for (const error of clock.takeThrown()) this.#found('unhandled', String(error))
+    if (this.#host) giveBack(this.#world.scenario, this.#host)
     return this.#violations
   }
 
@@ -76,8 +78,11 @@ export class Inspection {
     return this.#world.injected.every(wasTold) && !this.#actors.some((actor) => this.#does(/^gone$/, actor))
   }
 
+  /** A process that only looks at what is stored, and waits for nothing. */
   #observer(backend: Backend = this.#world.backend): session.Sessions {
-    return observerOf(this.#world.scenario, backend)
+    this.#host ??= takeHost(this.#world.scenario, backend)
+    this.#host.store.backend = backend
+    return this.#host.sessions
   }
 
   /** The mark of the session that a cookie opens. */

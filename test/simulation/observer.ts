@@ -12,6 +12,8 @@ const TIMEOUT = 5000
 export interface Host {
   readonly sessions: session.Sessions
   readonly store: { backend: Backend; gate: Gate }
+  /** Told of the store's errors that no request could be told. */
+  onError: (error: unknown) => void
 }
 
 export function hostOver({ options = {}, store: kind = 'record' }: Scenario, backend: Backend, gate = openGate): Host {
@@ -26,7 +28,9 @@ export function hostOver({ options = {}, store: kind = 'record' }: Scenario, bac
     ...(options.user && { user: (live: AnySession) => live['user'] as string }),
     store,
   } as session.SessionOptions)
-  return { sessions, store }
+  const host: Host = { sessions, store, onError: () => undefined }
+  sessions.events.on('storeError', ({ error }) => host.onError(error))
+  return host
 }
 
 /** Whether the library knows these options. */
@@ -40,16 +44,26 @@ export function isPossible(scenario: Scenario): boolean {
   }
 }
 
-const observers = new Map<string, Host>()
+/** Making a middleware takes as long as some requests: those that are done with are used again. */
+const idle = new Map<string, Host[]>()
 
-/** A process that only looks at what is stored, and waits for nothing. Made once; a classic store is known to its process. */
-export function observerOf(scenario: Scenario, backend: Backend): session.Sessions {
-  if (scenario.store === 'classic') return hostOver(scenario, backend).sessions
-  const name = JSON.stringify(scenario.options ?? {})
-  let host = observers.get(name)
-  if (!host) observers.set(name, (host = hostOver(scenario, backend)))
-  host.store.backend = backend
-  return host.sessions
+function idleOf({ options = {} }: Scenario): Host[] {
+  const name = JSON.stringify(options)
+  let hosts = idle.get(name)
+  if (!hosts) idle.set(name, (hosts = []))
+  return hosts
+}
+
+export function takeHost(scenario: Scenario, backend: Backend, gate: Gate = openGate): Host {
+  const host = idleOf(scenario).pop()
+  return host
+    ? Object.assign(host, { store: Object.assign(host.store, { backend, gate }) })
+    : hostOver(scenario, backend, gate)
+}
+
+/** Only one that does nothing any more. What a process knows of a classic store would be of an earlier simulation. */
+export function giveBack(scenario: Scenario, host: Host): void {
+  if (scenario.store !== 'classic') idleOf(scenario).push(host)
 }
 
 /** Sends a request that nothing interferes with. */

@@ -67,6 +67,7 @@ export class SerialOrders {
     }
     await world.becomeQuiet()
     clock.takeThrown()
+    world.leave()
     return world.told.some(({ error }) => error === outdated) ? undefined : world.backend.text
   }
 }

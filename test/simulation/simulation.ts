@@ -28,6 +28,7 @@ export async function simulate(scenario: Scenario, choose: Choose, serial: Seria
   await world.run(choose)
   const schedule = world.trace.join(' ')
   const violations = await new Inspection(world, serial).violations()
+  world.leave()
   return { violations, schedule }
 }
 

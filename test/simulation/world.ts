@@ -1,6 +1,6 @@
-import type { Backend } from './backend'
+import type { Backend, Gate } from './backend'
 import { clock, running } from './clock'
-import { hostOver, type Before, type Host } from './observer'
+import { giveBack, takeHost, type Before, type Host } from './observer'
 import { handle, type Fact, type Handling, type Serially } from './programs'
 import { actionsOf, textOf, type Action, type Client, type Fault, type Plan, type Scenario } from './scenario'
 import { Exchange } from './wire'
@@ -142,15 +142,19 @@ export class World {
     this.#isQuiet = true
   }
 
+  /** Nobody looks at it any more. */
+  leave(): void {
+    if (this.injected.some(({ error }) => !error) || [...this.actors.values()].some((actor) => actor.isWaitedFor))
+      return
+    for (const { host } of this.#processes.values()) giveBack(this.scenario, host)
+  }
+
   #process(number: number): Process {
     const known = this.#processes.get(number)
     if (known && !known.isDead) return known
-    const process: Process = new Process(
-      hostOver(this.scenario, this.backend, (...call) => this.#callOf(process, ...call)),
-    )
-    process.host.sessions.events.on('storeError', ({ error }) => {
-      this.told.push({ actor: running.getStore() ?? '', error })
-    })
+    const gate: Gate = (method, deed) => this.#callOf(process, method, deed)
+    const process = new Process(takeHost(this.scenario, this.backend, gate))
+    process.host.onError = (error) => this.told.push({ actor: running.getStore() ?? '', error })
     this.#processes.set(number, process)
     return process
   }
