@@ -7,7 +7,7 @@ import type { Exchange } from './wire'
 export interface Fact {
   readonly actor: string
   readonly what: 'destroyed' | 'moved' | 'renewed' | 'loggedIn' | 'ended' | 'updated' | 'added' | 'took' | 'empty'
-  /** The marks of the sessions concerned, or the messages. */
+  /** The marks of the sessions concerned; before that, the key or the message. */
   readonly of: readonly string[]
   /** In ms of the simulation. */
   readonly at: number
@@ -66,6 +66,11 @@ function changing(handling: Handling): AnySession {
   return live
 }
 
+/** Notes whether it is not the session that all began with. */
+function noteEmpty(handling: Handling): void {
+  if (markOf(sessionOf(handling)) === undefined) handling.fact('empty')
+}
+
 function sessionOf({ exchange }: Handling): AnySession | undefined {
   return (exchange.req as unknown as { session?: AnySession }).session
 }
@@ -99,10 +104,11 @@ export const ACTIONS: Readonly<Record<string, Work>> = {
   },
   wait: (handling) => handling.pause(),
   async update(handling, key) {
+    noteEmpty(handling)
     await handling.sessions.update(handling.exchange.req, (live) => {
       ;(live as AnySession)[key] = (((live as AnySession)[key] as number | undefined) ?? 0) + 1
     })
-    handling.fact('updated', key)
+    handling.fact('updated', key, markOf(sessionOf(handling)))
   },
   async renew(handling) {
     const mark = markOf(sessionOf(handling))
@@ -141,8 +147,9 @@ export const ACTIONS: Readonly<Record<string, Work>> = {
     handling.fact('ended', ...marks.map((mark) => `${mark} ${user}`))
   },
   async add(handling, message) {
+    noteEmpty(handling)
     await handling.sessions.flash(handling.exchange.req).add('note', message)
-    handling.fact('added', message)
+    handling.fact('added', message, markOf(sessionOf(handling)))
   },
   async take(handling) {
     handling.fact('took', ...(await handling.sessions.flash(handling.exchange.req).take('note')))
@@ -220,7 +227,8 @@ async function handleInParts(handling: Handling, program: readonly Action[], { p
 }
 
 async function beginAnew(handling: Handling): Promise<void> {
-  await sessionOf(handling)?.reload()
+  // One that was made in this request is not loaded.
+  if (markOf(sessionOf(handling)) !== undefined) await sessionOf(handling)?.reload()
   for (const [key, value] of handling.looks) if (valueAt(handling, key) !== value) throw outdated
 }
 

@@ -23,6 +23,8 @@ export interface Choice {
 export interface Injected {
   readonly actor: string
   readonly method: string
+  /** Its call before that one. */
+  readonly before: string | undefined
   readonly fault: Fault
   readonly error?: Error
 }
@@ -86,6 +88,7 @@ export class World {
   readonly cookies = new Set<string>()
   /** What was stored when the store last confirmed something to a request. */
   readonly #confirmed = new Map<string, Backend>()
+  readonly #lastCalls = new Map<string, string>()
   readonly #processes = new Map<number, Process>()
   #isQuiet = false
 
@@ -164,9 +167,11 @@ export class World {
     if (process.isDead) return new Promise(() => undefined)
     if (this.#isQuiet) return deed()
     const actor = running.getStore() as string
+    const before = this.#lastCalls.get(actor)
+    this.#lastCalls.set(actor, method)
     return new Promise<T>((resolve, reject) => {
       const go = (fault?: Fault): void => {
-        if (fault) return this.#goWrong({ actor, method, fault }, process, deed, reject)
+        if (fault) return this.#goWrong({ actor, method, before, fault }, process, deed, reject)
         const result = deed()
         const confirms = this.actors.get(actor)?.exchange?.hasEnded || /write|renew|set|touch/.test(method)
         if (confirms) this.#confirmed.set(actor, this.backend.copy())
