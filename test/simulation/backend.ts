@@ -79,46 +79,52 @@ export class Backend {
     return live
   }
 
-  /** What the index names and no store has. */
-  deadLinks(): string[] {
-    return [...this.#links].flatMap(([user, ids]) => [...ids].filter((id) => !this.read(id)).map(() => user))
+  /** The marks of the live sessions of a user. */
+  marksOf(user: string): string[] {
+    return this.sessions().flatMap(({ data }) => (data['user'] === user ? [data['mark'] as string] : []))
+  }
+
+  /** The data of all live sessions, as text. */
+  get text(): string {
+    const texts = this.sessions().map(({ data: { cookie: _cookie, ...data } }) =>
+      JSON.stringify(Object.entries(data).sort(([a], [b]) => (a < b ? -1 : 1))),
+    )
+    return texts.sort().join('\n')
   }
 }
 
 /** A record store before a backend. */
 class SimulatedStore extends session.RecordStore {
-  readonly #backend: Backend
-  readonly #gate: Gate
-
-  constructor(backend: Backend, gate: Gate) {
+  constructor(
+    public backend: Backend,
+    public gate: Gate,
+  ) {
     super()
-    this.#backend = backend
-    this.#gate = gate
   }
 
   read(id: string) {
-    return this.#gate('read', () => this.#backend.read(id))
+    return this.gate('read', () => this.backend.read(id))
   }
   write(id: string, text: string, expires: number, condition: session.WriteCondition) {
-    return this.#gate('write', () => this.#backend.write(id, text, expires, condition))
+    return this.gate('write', () => this.backend.write(id, text, expires, condition))
   }
   renew(id: string, expires: number, from?: number) {
-    return this.#gate('renew', () => this.#backend.renew(id, expires, from))
+    return this.gate('renew', () => this.backend.renew(id, expires, from))
   }
   remove(id: string, version?: session.Version) {
-    return this.#gate('remove', () => this.#backend.remove(id, version))
+    return this.gate('remove', () => this.backend.remove(id, version))
   }
   scan(): session.RecordPage {
     return { records: [], cursor: null }
   }
   override link(user: string, id: string) {
-    return this.#gate('link', () => this.#backend.link(user, id))
+    return this.gate('link', () => this.backend.link(user, id))
   }
   override unlink(user: string, id: string) {
-    return this.#gate('unlink', () => this.#backend.unlink(user, id))
+    return this.gate('unlink', () => this.backend.unlink(user, id))
   }
   override linked(user: string) {
-    return this.#gate('linked', () => this.#backend.linked(user))
+    return this.gate('linked', () => this.backend.linked(user))
   }
 }
 
@@ -126,17 +132,15 @@ type Done = (error?: unknown, result?: any) => void
 
 /** A store of the classic contract before a backend. */
 class SimulatedClassicStore extends session.Store {
-  readonly #backend: Backend
-  readonly #gate: Gate
-
-  constructor(backend: Backend, gate: Gate) {
+  constructor(
+    public backend: Backend,
+    public gate: Gate,
+  ) {
     super()
-    this.#backend = backend
-    this.#gate = gate
   }
 
   #call(method: string, done: Done | undefined, deed: () => unknown): void {
-    const answer = this.#gate(method, deed)
+    const answer = this.gate(method, deed)
     if (!(answer instanceof Promise)) return void done?.(null, answer)
     answer.then(
       (result) => done?.(null, result),
@@ -146,20 +150,20 @@ class SimulatedClassicStore extends session.Store {
 
   get(id: string, done: Done) {
     this.#call('get', done, () => {
-      const kept = this.#backend.read(id)
+      const kept = this.backend.read(id)
       return kept ? (JSON.parse(kept.text) as session.SessionData) : undefined
     })
   }
   set(id: string, data: session.SessionData, done?: Done) {
     const text = JSON.stringify(data)
-    this.#call('set', done, () => void this.#backend.write(id, text, endOf(data), 'always'))
+    this.#call('set', done, () => void this.backend.write(id, text, endOf(data), 'always'))
   }
   override touch(id: string, data: session.SessionData, done?: Done) {
     const expires = endOf(data)
-    this.#call('touch', done, () => void this.#backend.renew(id, expires))
+    this.#call('touch', done, () => void this.backend.renew(id, expires))
   }
   destroy(id: string, done?: Done) {
-    this.#call('destroy', done, () => void this.#backend.remove(id))
+    this.#call('destroy', done, () => void this.backend.remove(id))
   }
 }
 
@@ -168,7 +172,10 @@ function endOf(data: session.SessionData): number {
   return expires ? expires.getTime() : Date.now() + 86_400_000
 }
 
-export function storeOver(kind: 'record' | 'classic', backend: Backend, gate: Gate): session.Store {
+/** Which contract a store is of. */
+export type Kind = 'record' | 'classic'
+
+export function storeOver(kind: Kind, backend: Backend, gate: Gate) {
   return kind === 'record' ? new SimulatedStore(backend, gate) : new SimulatedClassicStore(backend, gate)
 }
 

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import crypto from 'node:crypto'
 import { syncBuiltinESMExports } from 'node:module'
 
@@ -15,6 +16,15 @@ const real = {
   clearTimeout: globalThis.clearTimeout,
   setImmediate: globalThis.setImmediate,
   clearImmediate: globalThis.clearImmediate,
+}
+
+/** Whose request it is that something is done for. */
+export const running = new AsyncLocalStorage<string>()
+
+/** Timers belong to the request that has set them. */
+function inContext(work: () => void): () => void {
+  const actor = running.getStore()
+  return actor === undefined ? work : () => running.run(actor, work)
 }
 
 class Timer {
@@ -60,14 +70,17 @@ class Clock {
     Math.random = () => this.#random()
     crypto.randomBytes = ((size: number) => this.#bytes(size)) as never
     globalThis.setTimeout = ((work: (...args: unknown[]) => void, ms = 1, ...args: unknown[]) => {
-      const timer = new Timer(this.now + Math.max(1, ms), () => work(...args))
+      const timer = new Timer(
+        this.now + Math.max(1, ms),
+        inContext(() => work(...args)),
+      )
       this.#timers.push(timer)
       return timer
     }) as never
     globalThis.clearTimeout = ((timer: Timer) =>
       void (this.#timers = this.#timers.filter((one) => one !== timer))) as never
     globalThis.setImmediate = ((work: (...args: unknown[]) => void, ...args: unknown[]) => {
-      const immediate = (): void => work(...args)
+      const immediate = inContext(() => work(...args))
       this.#immediates.push(immediate)
       return immediate
     }) as never

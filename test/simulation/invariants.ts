@@ -1,10 +1,10 @@
 import type session from '../../src'
-import { openGate, type Backend } from './backend'
+import type { Backend } from './backend'
 import { clock } from './clock'
+import { giveBack, takeHost, visit, type Host } from './observer'
 import { markOf } from './programs'
-import { actionsOf } from './scenario'
 import type { SerialOrders } from './serial'
-import { marksOf, middlewareOver, visit, type Actor, type World } from './world'
+import type { Actor, World } from './world'
 
 export interface Violation {
   /** Which rule. */
@@ -16,20 +16,24 @@ export interface Violation {
 const EXPECTED = /^ERR_SESSION_(CONFLICT|DESTROYED|EXPIRED|LIMIT|MISSING|STORE_TIMEOUT)$/
 /** After this long, in ms, former cookies have had their time of grace. */
 const AFTER_GRACE = 30_000
-
 const USERS = ['ada', 'bob']
 
 /** Looks at a world where all is quiet, and names what must not be. */
 export class Inspection {
   readonly #world: World
   readonly #serial: SerialOrders
+  readonly #options: session.SessionOptions
+  readonly #actors: readonly Actor[]
   readonly #violations: Violation[] = []
+  #host: Host | undefined
   /** The session that each cookie opens. */
   readonly #opens = new Map<string, string>()
 
   constructor(world: World, serial: SerialOrders) {
     this.#world = world
     this.#serial = serial
+    this.#options = (world.scenario.options ?? {}) as unknown as session.SessionOptions
+    this.#actors = [...world.actors.values()]
   }
 
   async violations(): Promise<Violation[]> {
@@ -39,10 +43,12 @@ export class Inspection {
     await this.#browser()
     await this.#everyCookie()
     this.#destroyed()
-    await this.#updatesAndMessages()
+    this.#updates()
+    await this.#messages()
     await this.#users()
     await this.#farewell()
     for (const error of clock.takeThrown()) this.#found('unhandled', String(error))
+    if (this.#host) giveBack(this.#world.scenario, this.#host)
     return this.#violations
   }
 
@@ -50,48 +56,54 @@ export class Inspection {
     this.#violations.push({ rule, what })
   }
 
-  get #options(): session.SessionOptions {
-    return (this.#world.scenario.options ?? {}) as unknown as session.SessionOptions
+  #does(name: RegExp, actor: Actor): boolean {
+    return actor.program.some((action) => name.test(action.name))
   }
 
   get #isClassic(): boolean {
     return this.#world.scenario.store === 'classic'
   }
 
-  get #actors(): Actor[] {
-    return [...this.#world.actors.values()]
-  }
-
-  #does(name: RegExp, { plan }: Actor): boolean {
-    return actionsOf(plan).some((action) => name.test(action.name))
-  }
-
   /** Whether something went wrong with a request, so that it may have been done or not. */
   #isUnsure(actor: Actor): boolean {
     const { injected, told } = this.#world
     const isOf = (one: { actor: string }): boolean => one.actor === actor.name
-    return injected.some(isOf) || told.some(isOf) || actor.process?.isDead || this.#does(/^gone$/, actor)
+    return injected.some(isOf) || told.some(isOf) || actor.isDead || this.#does(/^gone$/, actor)
   }
 
+  /** Whether all that was stored must have been told to some client. */
+  get #canBeReached(): boolean {
+    const wasTold = ({ actor, fault }: { actor: string; fault: string }): boolean =>
+      fault === 'before' && this.#world.actors.get(actor)?.arrivedAt !== undefined
+    return this.#world.injected.every(wasTold) && !this.#actors.some((actor) => this.#does(/^gone$/, actor))
+  }
+
+  /** A process that only looks at what is stored, and waits for nothing. */
   #observer(backend: Backend = this.#world.backend): session.Sessions {
-    return middlewareOver(this.#world.scenario, backend, openGate)
+    this.#host ??= takeHost(this.#world.scenario, backend)
+    this.#host.store.backend = backend
+    return this.#host.sessions
   }
 
   /** The mark of the session that a cookie opens. */
   async #look(cookie: string | undefined, backend?: Backend): Promise<string | undefined> {
     let mark: string | undefined
-    if (cookie !== undefined) await visit(this.#observer(backend), cookie, (_req, live) => void (mark = markOf(live)))
+    if (cookie === undefined) return undefined
+    const { failure } = await visit(this.#observer(backend), cookie, (_req, live) => void (mark = markOf(live)))
+    if (failure) this.#found('later', `a later request fails: ${textOf(failure)}`)
     return mark
   }
 
   /** Each error is told once, nothing hangs, and nothing would have ended the process. */
   #errors(): void {
     const { injected, told } = this.#world
-    for (const { actor, error, fault } of injected) {
-      if (!error || this.#world.actors.get(actor)?.process.isDead) continue
-      const times = told.filter((one) => one.error === error || (one.error as Error | null)?.cause === error)
-      if (times.length === 1) continue
-      this.#found('told', `the error of ${actor} (${fault}) was told ${times.length} times`)
+    for (const { actor, before, error, fault, method } of injected) {
+      if (!error || this.#world.actors.get(actor)?.isDead) continue
+      const times = told.filter((one) => one.error === error || (one.error as Error | null)?.cause === error).length
+      // An entry of the index is taken back when its session was not written: one that stays does not count.
+      const takesBack = method === 'unlink' || (method === 'read' && before === 'write' && this.#options.user)
+      if (times === 1 || (times === 0 && takesBack)) continue
+      this.#found('told', `the error of ${actor}'s ${method} (${fault}) was told ${times} times`)
     }
     for (const { error } of told) {
       const { code, message } = error as { code?: string; message?: string }
@@ -104,27 +116,22 @@ export class Inspection {
 
   /** The data is what one request after the other would have stored, or what one of them alone would have. */
   async #data(): Promise<void> {
-    const serial = this.#serial
-    if (!serial.canTell) return
     const unsure = this.#actors.filter((actor) => this.#isUnsure(actor))
-    const storesBetween = /save|reload|update|renew|regenerate|destroy|end(All|Others)|add|take/
-    if (unsure.some((actor) => this.#does(storesBetween, actor))) return
-    const names = this.#actors.map(({ name }) => name)
-    const mayLose = unsure.length > 0 || !this.#mustKeepAll() ? names : []
-    const { stored } = this.#world
-    if (await serial.allows(stored, names, mayLose)) return
-    this.#found('data', `no order of the requests stores this:\n${stored}`)
+    const hasSteps = /regenerate|destroy|end(All|Others)|login/
+    if (unsure.some((actor) => this.#does(hasSteps, actor))) return
+    const mayLose = (this.#mustKeepAll() ? unsure : this.#actors).map(({ name }) => name)
+    const { text } = this.#world.backend
+    if (await this.#serial.allows(text, mayLose)) return
+    this.#found('data', `no order of the requests stores this:\n${text}`)
   }
 
   /** Whether no request looked at what another one wrote, so that none may be lost. */
   #mustKeepAll(): boolean {
     if (this.#isClassic || this.#options.conflict === 'overwrite') return false
-    if (this.#actors.some((actor) => this.#does(/renew|regenerate|destroy|end(All|Others)|login|gone/, actor)))
+    if (this.#actors.some((actor) => this.#does(/renew|regenerate|destroy|end(All|Others)|login|remember/, actor)))
       return false
-    const keys = (actor: Actor, names: RegExp): string[] =>
-      actionsOf(actor.plan).flatMap(({ name, argument }) =>
-        names.test(name) ? [argument.split(' ')[0] as string] : [],
-      )
+    const keys = ({ program }: Actor, names: RegExp): (string | undefined)[] =>
+      program.flatMap(({ name, argument }) => (names.test(name) ? [argument.split(' ')[0]] : []))
     return this.#actors.every((actor) =>
       this.#actors.every((other) => {
         if (actor === other) return true
@@ -143,6 +150,7 @@ export class Inspection {
       let opens = false
       for (const backend of backends) opens ||= (await this.#look(cookie, backend.copy())) !== undefined
       clock.now = now
+      // A classic store cannot be asked whether a session is there; of other processes its own does not learn.
       if (!opens) this.#found('cookie', `${actor} sets the cookie of a session that is gone`)
     }
   }
@@ -151,19 +159,22 @@ export class Inspection {
   async #browser(): Promise<void> {
     const { facts, jars } = this.#world
     const moving = facts.filter(({ what }) => what === 'moved' || what === 'renewed' || what === 'destroyed')
-    const names = new Set(moving.map(({ actor }) => actor))
     const last = moving.at(-1)
-    if (!last || last.what === 'destroyed' || names.size !== 1) return
+    if (!last || last.what === 'destroyed' || moving.some(({ actor }) => actor !== last.actor)) return
     const mover = this.#world.actors.get(last.actor) as Actor
-    if ((mover.plan.from ?? 'browser') !== 'browser' || !mover.hasArrived || this.#isUnsure(mover)) return
-    if (
-      this.#does(/^(stream|gone)$/, mover) ||
-      this.#actors.some((actor) => this.#does(/end(All|Others)|login/, actor) && actor !== mover)
-    )
-      return
-    const mark = last.of[0]
+    const others = this.#actors.filter((actor) => actor !== mover)
+    if (mover.client !== 'browser' || mover.arrivedAt === undefined || this.#isUnsure(mover)) return
+    if (this.#does(/^(stream|gone)$/, mover)) return
+    if (others.some((actor) => this.#does(/end(All|Others)|login/, actor))) return
+    if (others.some((actor) => this.#does(/renew|regenerate|destroy/, actor) && this.#isUnsure(actor))) return
+    const [mark] = last.of
     if (mark === 'undefined' || (last.what === 'moved' && facts.some(({ what }) => what === 'empty'))) return
-    if (this.#isClassic && this.#actors.length > 1 && last.what === 'renewed') return
+    if (this.#isClassic && others.length > 0 && last.what === 'renewed') return
+    // What had left before, and was overtaken on its way, no server can take back.
+    const fact = last.at
+    const wasOvertaken = ({ leftAt = 0, arrivedAt = 0 }: Actor): boolean =>
+      leftAt <= fact && arrivedAt > (mover.arrivedAt as number)
+    if (others.some((actor) => actor.client === 'browser' && wasOvertaken(actor))) return
     for (const when of ['at once', 'after the grace']) {
       const found = await this.#look(jars.browser)
       if (found !== mark)
@@ -206,37 +217,55 @@ export class Inspection {
     }
   }
 
-  /** Each update is there once, and each message is delivered once, or still there. */
-  async #updatesAndMessages(): Promise<void> {
-    const { backend, facts, scenario, setup } = this.#world
-    const live = backend.sessions().find(({ data }) => data['mark'] === 'S0')?.data
-    const isSure = !this.#actors.some((actor) => this.#isUnsure(actor)) && !this.#isClassic
-    const isOverwritten =
-      this.#options.conflict === 'overwrite' ||
-      this.#actors.some((actor) => this.#does(/^(all|look|put|inside)$/, actor))
-    const updates = facts.filter(({ of, what }) => what === 'updated' && of[0] === 'n').length
+  get #liveData() {
+    return this.#world.backend.sessions().find(({ data }) => data['mark'] === 'S0')?.data
+  }
+
+  /** Whether some requests had another session than the one that all began with. */
+  get #hasSpread(): boolean {
+    return this.#world.facts.some(({ what }) => what === 'empty' || what === 'destroyed' || what === 'ended')
+  }
+
+  get #isSure(): boolean {
+    return !this.#isClassic && !this.#actors.some((actor) => this.#isUnsure(actor))
+  }
+
+  /** Each update is there once. */
+  #updates(): void {
+    const live = this.#liveData
+    if (!live || this.#hasSpread) return
+    const { conflict } = this.#options
+    // A request that looked at it may have put back the whole session that it had.
+    const mayBeLost =
+      this.#isClassic ||
+      conflict === 'overwrite' ||
+      this.#actors.some((actor) => this.#does(/^(all|look|put|inside|remember)$/, actor))
+    const made = this.#world.facts.filter(({ of, what }) => what === 'updated' && of.join(' ') === 'n S0').length
     const tried = this.#actors.flatMap(({ program }) => program).filter(({ name }) => name === 'update').length
-    const hasSpread = facts.some(({ what }) => what === 'empty' || what === 'destroyed' || what === 'ended')
-    if (live && !hasSpread) {
-      const n = live['n'] as number
-      if (n > tried || (n < updates && !isOverwritten && !this.#isClassic) || (isSure && n > updates)) {
-        this.#found('update', `${updates} updates were made, ${tried} tried, and ${n} are there`)
-      }
+    const n = live['n'] as number
+    if (n > tried || (n < made && !mayBeLost) || (n > made && this.#isSure)) {
+      this.#found('update', `${made} updates were made, ${tried} tried, and ${n} are there`)
     }
+  }
+
+  /** Each flash message is delivered once, or still there. */
+  async #messages(): Promise<void> {
+    const { facts, scenario } = this.#world
     if (!this.#actors.some((actor) => this.#does(/^(add|take)$/, actor)) && scenario.setup !== 'flash') return
     const delivered = facts.flatMap(({ of, what }) => (what === 'took' ? of : []))
     const [cookie] = [...this.#opens].find(([, mark]) => mark === 'S0') ?? []
     const sessions = this.#observer()
     if (cookie)
       await visit(sessions, cookie, async (req) => delivered.push(...(await sessions.flash(req).take('note'))))
+    const waiting = scenario.setup === 'flash' ? ['m0'] : []
     const added = [
-      ...(setup === 'flash' ? ['m0'] : []),
-      ...facts.flatMap(({ of, what }) => (what === 'added' ? of : [])),
+      ...waiting,
+      ...facts.flatMap(({ of, what }) => (what === 'added' && of[1] === 'S0' ? of.slice(0, 1) : [])),
     ]
     for (const message of new Set([...added, ...delivered])) {
       const times = delivered.filter((one) => one === message).length
       if (times > 1 && !this.#isClassic) this.#found('flash', `${message} was delivered ${times} times`)
-      if (times === 0 && isSure && live && !hasSpread) this.#found('flash', `${message} is lost`)
+      if (times === 0 && this.#isSure && this.#liveData && !this.#hasSpread) this.#found('flash', `${message} is lost`)
     }
   }
 
@@ -245,15 +274,15 @@ export class Inspection {
     if (!this.#options.user) return
     const { backend, facts, injected } = this.#world
     const max = this.#options.maxSessionsPerUser || Infinity
+    const opened = [...this.#opens.values()]
     for (const user of USERS) {
-      const marks = marksOf(backend, user)
+      const marks = backend.marksOf(user)
       const listed = await this.#observer().users.list(user)
       if (listed.length !== marks.length)
         this.#found('list', `${user} has ${marks.length} sessions, ${listed.length} are listed`)
       if (marks.length > max && injected.length === 0) this.#found('limit', `${user} has ${marks.length} sessions`)
-      const opened = [...this.#opens.values()]
       for (const mark of marks) {
-        if (!opened.includes(mark) && this.#canBeReached())
+        if (!opened.includes(mark) && this.#canBeReached)
           this.#found('ghost', `${mark} of ${user} is there, and nobody can open it`)
       }
     }
@@ -261,17 +290,9 @@ export class Inspection {
       if (what !== 'ended' || facts.some((fact) => fact.what === 'loggedIn')) continue
       for (const ended of of) {
         const [mark, user] = ended.split(' ') as [string, string]
-        if (marksOf(backend, user).includes(mark)) this.#found('destroyed', `${mark} is back, which ${actor} ended`)
+        if (backend.marksOf(user).includes(mark)) this.#found('destroyed', `${mark} is back, which ${actor} ended`)
       }
     }
-  }
-
-  /** Whether all that was stored must have been told to some client. */
-  #canBeReached(): boolean {
-    return (
-      this.#world.injected.every(({ fault }) => fault === 'before') &&
-      !this.#actors.some((actor) => this.#does(/^gone$/, actor))
-    )
   }
 
   /** Everybody logs out, and nothing is left; then a user who was near the limit can log in. */
@@ -292,17 +313,17 @@ export class Inspection {
     for (const { data } of backend.sessions()) {
       const mark = String(data['mark'])
       if (left.includes(mark)) this.#found('destroyed', `${mark} is stored after everybody has logged out`)
-      else if (this.#canBeReached()) this.#found('ghost', `${mark} is stored, and nobody can log it out`)
+      else if (this.#canBeReached) this.#found('ghost', `${mark} is stored, and nobody can log it out`)
     }
-    if (!this.#options.maxSessionsPerUser) return
-    const sessions = this.#observer()
-    const { failure } = await visit(
-      sessions,
-      undefined,
-      (_req, live) => void Object.assign(live, { mark: 'S9', user: 'ada' }),
-    )
-    if (failure && this.#canBeReached()) this.#found('limit', `ada cannot log in any more: ${String(failure as Error)}`)
-    if (marksOf(backend, 'ada').length > this.#options.maxSessionsPerUser)
-      this.#found('limit', 'the next login does not correct it')
+    const max = this.#options.maxSessionsPerUser
+    if (!max) return
+    const login = (_req: unknown, live: object): void => void Object.assign(live, { mark: 'S9', user: 'ada' })
+    const { failure } = await visit(this.#observer(), undefined, login)
+    if (failure && this.#canBeReached) this.#found('limit', `ada cannot log in any more: ${textOf(failure)}`)
+    if (backend.marksOf('ada').length > max) this.#found('limit', 'the next login does not correct it')
   }
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }

@@ -1,5 +1,11 @@
+/*
+ *   npm run simulate                     every order of every two requests, then 200,000 schedules by chance
+ *   npm run simulate -- 20000            as many by chance; with --orders 0 only these
+ *   npm run simulate -- --seed 4711      that one schedule again
+ *   SIMULATE_LIBRARY=/tmp/old npm run simulate    of a library that is built there
+ */
 import { parseArgs } from 'node:util'
-import { Findings, tryByChance, tryEveryOrder } from './explore'
+import { Search } from './search'
 import { atOwnTime } from './simulation'
 import { pairs } from './tables'
 
@@ -8,34 +14,35 @@ const { positionals, values } = parseArgs({
   options: {
     seed: { type: 'string' },
     from: { type: 'string', default: '0' },
-    orders: { type: 'string', default: '1000' },
+    orders: { type: 'string', default: 'Infinity' },
     kept: { type: 'string', default: '1' },
   },
 })
-const started = performance.now()
-const findings = new Findings(Number(values.kept))
-const chances = values.seed === undefined ? Number(positionals[0] ?? 20_000) : 1
+const search = new Search(Number(values.kept))
+const chances = values.seed === undefined ? Number(positionals[0] ?? 200_000) : 1
+const orders = values.seed === undefined ? Number(values.orders) : 0
 
 async function main(): Promise<void> {
   const report = await atOwnTime(async () => {
-    if (values.seed === undefined) await tryEveryOrder(pairs(), findings, Number(values.orders))
+    if (orders > 0) await search.everyOrder(pairs(), orders)
     console.log(`every order of two requests: ${counted()}`)
-    await tryByChance(Number(values.seed ?? values.from), chances, findings)
+    await search.byChance(Number(values.seed ?? values.from), chances)
     console.log(`and by chance: ${counted()}`)
-    return findings.report()
+    for (const [rule, count] of search.counts) console.log(`${rule}: ${count}`)
+    return search.report()
   })
-  for (const [rule, count] of findings.counts) console.log(`${rule}: ${count}`)
   if (report) console.log(`\n${report}`)
   process.exitCode = report ? 1 : 0
 }
 
 function counted(): string {
-  const seconds = (performance.now() - started) / 1000
-  const rate = Math.round(findings.schedules / seconds)
-  return `${findings.schedules} schedules of ${findings.scenarios} scenarios, ${seconds.toFixed(1)} s, ${rate} per second`
+  const { system, user } = process.cpuUsage()
+  const seconds = (system + user) / 1e6
+  const rate = Math.round(search.schedules / seconds)
+  return `${search.schedules} schedules of ${search.scenarios} scenarios, ${seconds.toFixed(1)} s of CPU time, ${rate} per second`
 }
 
-void main().catch((e) => {
-  console.error(e)
+main().catch((error: unknown) => {
+  console.error(error)
   process.exit(1)
 })

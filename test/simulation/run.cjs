@@ -1,13 +1,18 @@
-// Runs the simulator without vitest: npm run simulate -- [number of schedules] [--seed n] [--from n] [--orders n] [--kept n]
+// Runs the simulator without vitest; see main.ts.
 const { readFileSync } = require('node:fs')
-const ts = require('typescript')
+const Module = require('node:module')
+const path = require('node:path')
+const { transformSync } = require('esbuild')
 
-const compilerOptions = { module: ts.ModuleKind.CommonJS, target: ts.ScriptTarget.ES2022, esModuleInterop: true }
-
-require.extensions['.ts'] = (module, fileName) => {
-  const { outputText } = ts.transpileModule(readFileSync(fileName, 'utf8'), { compilerOptions, fileName })
-  module._compile(outputText, fileName)
+require.extensions['.ts'] = (module, file) => {
+  const { code } = transformSync(readFileSync(file, 'utf8'), { loader: 'ts', format: 'cjs', target: 'node20' })
+  module._compile(code, file)
 }
+
+const library = process.env.SIMULATE_LIBRARY
+const resolve = Module._resolveFilename
+Module._resolveFilename = (request, ...rest) =>
+  resolve(library && request === '../../src' ? path.resolve(library) : request, ...rest)
 
 process.removeAllListeners('warning')
 require('./main.ts')

@@ -1,38 +1,35 @@
 import { clock } from './clock'
-import { beginningsOf } from './programs'
+import { outdated, partsOf } from './programs'
 import { actionsOf, type Scenario } from './scenario'
-import { setUp, World } from './world'
+import { setUp } from './observer'
+import { World } from './world'
 
-/** What is stored by each order of whole requests, or of those of their parts that begin anew: made when it is asked for. */
+/** More orders than this are not tried: then nothing is said. */
+const MANY = 2000
+
+/** What is stored by the orders of whole requests, or of their parts, one after the other. Made when it is asked for. */
 export class SerialOrders {
   readonly #scenario: Scenario
-  readonly #stored = new Map<string, string>()
+  readonly #stored = new Map<string, string | undefined>()
+  /** How many parts each request has. */
   readonly #parts: Readonly<Record<string, number>>
-  /** Whether an order of whole requests can tell what may be stored. */
-  readonly canTell: boolean
   readonly #changesCookies: boolean
 
   constructor(scenario: Scenario) {
     this.#scenario = scenario
-    const parts: Record<string, number> = {}
-    let canTell = true
-    let changesCookies = false
-    for (const [name, plan] of Object.entries(scenario.requests)) {
-      const beginnings = beginningsOf(actionsOf(plan))
-      if (!beginnings) canTell = false
-      parts[name] = 1 + (beginnings?.length ?? 0)
-      if (/renew|regenerate|destroy|end(All|Others)|login/.test(plan.does)) changesCookies = true
-    }
-    this.#parts = parts
-    this.canTell = canTell
-    this.#changesCookies = changesCookies
+    const plans = Object.entries(scenario.requests)
+    this.#parts = Object.fromEntries(plans.map(([name, plan]) => [name, partsOf(actionsOf(plan)).length]))
+    this.#changesCookies = plans.some(([, { does }]) => /renew|regenerate|destroy|end(All|Others)|login/.test(does))
   }
 
-  /** Whether some order of these requests stores this; those that are `unsure` may be left out. */
-  async allows(stored: string, names: readonly string[], unsure: readonly string[]): Promise<boolean> {
-    const sure = names.filter((name) => !unsure.includes(name))
-    for (const extra of subsets(unsure)) {
-      for (const order of orders([...sure, ...extra], this.#parts)) {
+  /** Whether some order of these requests stores this; parts of those that are `unsure` may be left out. */
+  async allows(stored: string, unsure: readonly string[]): Promise<boolean> {
+    const parts = this.#partsOf(unsure)
+    if (parts.length > 10) return true
+    let tried = 0
+    for (const left of subsets(parts)) {
+      for (const order of orders(this.#parts, left)) {
+        if (++tried > MANY) return true
         if ((await this.#after(order, false)) === stored) return true
         if (this.#changesCookies && (await this.#after(order, true)) === stored) return true
       }
@@ -40,57 +37,64 @@ export class SerialOrders {
     return false
   }
 
-  async #after(order: readonly string[], arrivesLast: boolean): Promise<string> {
-    const key = `${order.join('')}${arrivesLast ? ' last' : ''}`
-    let stored = this.#stored.get(key)
-    if (stored === undefined) this.#stored.set(key, (stored = await this.#run(order, arrivesLast)))
-    return stored
+  #partsOf(names: readonly string[]): string[] {
+    return names.flatMap((name) => Array.from({ length: this.#parts[name] as number }, (_, i) => name + i))
   }
 
-  async #run(order: readonly string[], arrivesLast: boolean): Promise<string> {
-    const requests = Object.fromEntries(
-      Object.entries(this.#scenario.requests).filter(([name]) => order.includes(name)),
-    )
+  /** `undefined` where a part cannot be in this place. */
+  async #after(order: readonly string[], arrivesLast: boolean): Promise<string | undefined> {
+    const key = `${order.join(' ')}${arrivesLast ? ' last' : ''}`
+    if (!this.#stored.has(key)) this.#stored.set(key, await this.#run(order, arrivesLast))
+    return this.#stored.get(key)
+  }
+
+  async #run(order: readonly string[], arrivesLast: boolean): Promise<string | undefined> {
+    const parts: Record<string, number[]> = {}
+    for (const part of order) (parts[part[0] as string] ??= []).push(Number(part.slice(1)))
+    const plans = Object.entries(this.#scenario.requests).filter(([name]) => name in parts)
     const before = await setUp(this.#scenario)
     clock.reset(2)
-    const world = new World({ ...this.#scenario, requests, split: false }, before)
-    world.stopsAtBeginnings = true
-    for (const name of order) {
-      const isBeginning = (kind: string): boolean => kind === 'start' || kind === 'beginning'
-      let at = world.waiting.findIndex(({ actor, kind }) => actor === name && isBeginning(kind))
+    const world = new World({ ...this.#scenario, requests: Object.fromEntries(plans), split: false }, before, parts)
+    for (const [name] of order) {
+      const isTurn = (kind: string): boolean => kind === 'start' || kind === 'turn'
+      let at = world.waiting.findIndex(({ actor, kind }) => actor === name && isTurn(kind))
       while (at !== -1) {
         await world.step({ at })
         at = world.waiting.findIndex(
-          ({ actor, kind }) => actor === name && !isBeginning(kind) && !(arrivesLast && kind === 'arrival'),
+          ({ actor, kind }) => actor === name && !isTurn(kind) && !(arrivesLast && kind === 'arrival'),
         )
       }
     }
     await world.becomeQuiet()
     clock.takeThrown()
-    return world.stored
+    world.leave()
+    return world.told.some(({ error }) => error === outdated) ? undefined : world.backend.text
   }
 }
 
-/** All of them first. */
-function subsets(names: readonly string[]): string[][] {
-  const all = names.reduce<string[][]>((sets, name) => sets.flatMap((set) => [[...set, name], set]), [[]])
-  return all.sort((a, b) => b.length - a.length)
+/** The smallest first: mostly nothing is left out. */
+function subsets(parts: readonly string[]): Set<string>[] {
+  const all = parts.reduce<string[][]>((sets, part) => sets.flatMap((set) => [set, [...set, part]]), [[]])
+  return all.sort((a, b) => a.length - b.length).map((set) => new Set(set))
 }
 
-/** Every order of the parts of these requests, where the parts of one stay in their order. */
-function* orders(names: readonly string[], parts: Readonly<Record<string, number>>): Generator<string[]> {
-  const left = new Map(names.map((name) => [name, parts[name] as number]))
+/** Every order of the parts, but those left out, where the parts of one request stay in their order. */
+function* orders(parts: Readonly<Record<string, number>>, left: ReadonlySet<string>): Generator<string[]> {
+  const next = new Map(Object.keys(parts).map((name) => [name, 0]))
   const order: string[] = []
   function* goOn(): Generator<string[]> {
     let isOver = true
-    for (const [name, count] of left) {
-      if (count === 0) continue
+    for (const [name, i] of next) {
+      if (i === parts[name]) continue
       isOver = false
-      left.set(name, count - 1)
-      order.push(name)
+      next.set(name, i + 1)
+      const isLeft = left.has(name + i)
+      if (!isLeft) order.push(name + i)
       yield* goOn()
-      order.pop()
-      left.set(name, count)
+      if (!isLeft) order.pop()
+      next.set(name, i)
+      // The order of what is left out makes no difference.
+      if (isLeft) break
     }
     if (isOver) yield [...order]
   }

@@ -33,7 +33,7 @@ export const PROGRAMS: readonly string[] = [
   'regenerate; set a; save; end',
   'destroy; end',
   'set a; destroy; end',
-  'add m; end',
+  'add mA; end',
   'take; end',
   'take; set a; end',
   'remember; end',
@@ -82,6 +82,11 @@ export const OPTIONS: readonly Options[] = [
   { user: true, renewalTimeout: 20 },
 ]
 
+/** Each request leaves a message of its own. */
+function named(program: string, name: string): string {
+  return program.replace('add mA', `add m${name}`)
+}
+
 /** Every pair of programs, in one process and in two. */
 export function* pairs(
   programs: readonly string[] = PROGRAMS,
@@ -90,10 +95,10 @@ export function* pairs(
   for (const one of options) {
     for (const [i, first] of programs.entries()) {
       for (const second of programs.slice(i)) {
-        for (const place of [1, 2] as const) {
-          const setup: Setup = /take/.test(first + second) ? 'flash' : 'visitor'
-          yield { options: one, setup, requests: { A: { does: first }, B: { does: second, in: place } } }
-        }
+        const setup = /take/.test(first + second) && { setup: 'flash' as const }
+        const B = { does: named(second, 'B') }
+        for (const place of [{}, { in: 2 as const }])
+          yield { options: one, ...setup, requests: { A: { does: first }, B: { ...B, ...place } } }
       }
     }
   }
@@ -132,7 +137,7 @@ export function byNumber(seed: number): Chance {
     const from: Client =
       random() < 0.7 ? 'browser' : one(options.user ? ['attacker', 'phone', 'stranger'] : ['attacker', 'stranger'])
     requests[name] = {
-      does: one(programs).replace('add m', `add m${name}`),
+      does: named(one(programs), name),
       ...(hasTwo && random() < 0.5 && { in: 2 as const }),
       ...(from !== 'browser' && { from }),
     }

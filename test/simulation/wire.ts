@@ -41,6 +41,7 @@ class Wire extends EventEmitter {
 export class Exchange {
   readonly req: IncomingMessage
   readonly res: ServerResponse
+  hasEnded = false
   readonly #wire = new Wire()
 
   /** @param onHead called when the head of the response has left */
@@ -56,6 +57,11 @@ export class Exchange {
     this.res.sendDate = false
     this.res.assignSocket(socket)
     this.#wire.onHead = onHead
+  }
+
+  end(): void {
+    this.hasEnded = true
+    this.res.end('end')
   }
 
   /** The client goes away. */

@@ -1,28 +1,17 @@
-import session from '../../src'
-import { Backend, openGate, storeOver, type Data, type Gate } from './backend'
-import { clock } from './clock'
-import { handle, type AnySession, type Fact, type Handling } from './programs'
-import {
-  actionsOf,
-  textOf,
-  type Action,
-  type Client,
-  type Fault,
-  type Options,
-  type Plan,
-  type Scenario,
-} from './scenario'
+import type { Backend, Gate } from './backend'
+import { clock, running } from './clock'
+import { giveBack, takeHost, type Before, type Host } from './observer'
+import { handle, type Fact, type Handling, type Serially } from './programs'
+import { actionsOf, textOf, type Action, type Client, type Fault, type Plan, type Scenario } from './scenario'
 import { Exchange } from './wire'
 
-/** How long, in ms, a store may take: what never answers fails after this. */
-const TIMEOUT = 5000
 /** After this long, in ms, nothing is waited for any more. */
 const LONG = 60_000
 
 /** Something that a request waits for, until the scheduler lets it happen. */
 export interface Waiting {
   readonly actor: string
-  readonly kind: 'start' | 'call' | 'answer' | 'pause' | 'arrival' | 'beginning'
+  readonly kind: 'start' | 'call' | 'answer' | 'pause' | 'arrival' | 'turn'
   readonly go: (fault?: Fault) => void
 }
 
@@ -33,6 +22,9 @@ export interface Choice {
 
 export interface Injected {
   readonly actor: string
+  readonly method: string
+  /** Its call before that one. */
+  readonly before: string | undefined
   readonly fault: Fault
   readonly error?: Error
 }
@@ -48,17 +40,19 @@ export interface Given {
 /** One process: its middleware has a store of its own, over the backend that all share. */
 class Process {
   isDead = false
-  sessions!: session.Sessions
+  constructor(readonly host: Host) {}
 }
 
 /** A request under way. */
 export class Actor {
   exchange: Exchange | undefined
   presented: string | undefined
-  process!: Process
+  process: Process | undefined
   /** Whether the handler has come to its end, or will never be called. */
   isDone = false
-  hasArrived = false
+  /** When the head of its answer has left, and reached the client. */
+  leftAt: number | undefined
+  arrivedAt: number | undefined
 
   constructor(
     readonly name: string,
@@ -66,9 +60,17 @@ export class Actor {
     readonly program: readonly Action[],
   ) {}
 
+  get client(): Client {
+    return this.plan.from ?? 'browser'
+  }
+
+  get isDead(): boolean {
+    return this.process?.isDead === true
+  }
+
   /** Whether its client still waits for it, and its process could answer. */
   get isWaitedFor(): boolean {
-    return this.exchange !== undefined && !this.process.isDead && !(this.exchange.isOver && this.isDone)
+    return this.exchange !== undefined && !this.isDead && !(this.exchange.isOver && this.isDone)
   }
 }
 
@@ -79,40 +81,39 @@ export class World {
   readonly jars: Record<Client, string | undefined>
   readonly waiting: Waiting[] = []
   readonly trace: string[] = []
-  readonly facts: (Fact & { at: number })[] = []
+  readonly facts: Fact[] = []
   readonly injected: Injected[] = []
-  readonly told: { actor: string; how: 'next' | 'promise' | 'event'; error: unknown }[] = []
+  readonly told: { readonly actor: string; readonly error: unknown }[] = []
   readonly given: Given[] = []
   readonly cookies = new Set<string>()
-  /** Whether programs stop where a serial order may let others go first. */
-  stopsAtBeginnings = false
   /** What was stored when the store last confirmed something to a request. */
   readonly #confirmed = new Map<string, Backend>()
-  #isQuiet = false
-  #running = ''
+  readonly #lastCalls = new Map<string, string>()
   readonly #processes = new Map<number, Process>()
+  #isQuiet = false
 
-  /** @param before what is there, by `setUp` */
+  /**
+   * @param before what is there, by `setUp`
+   * @param parts in a serial order: which parts of its program each request does
+   */
   constructor(
     readonly scenario: Scenario,
     before: Before,
+    readonly parts?: Readonly<Record<string, readonly number[]>>,
   ) {
     this.backend = before.backend.copy()
     this.jars = { ...before.jars }
     for (const cookie of Object.values(this.jars)) if (cookie) this.cookies.add(cookie)
     for (const [name, plan] of Object.entries(scenario.requests)) {
-      this.actors.set(name, new Actor(name, plan, actionsOf(plan)))
-      this.waiting.push({ actor: name, kind: 'start', go: () => this.#start(this.actors.get(name) as Actor) })
+      const actor = new Actor(name, plan, actionsOf(plan))
+      this.actors.set(name, actor)
+      this.waiting.push({ actor: name, kind: 'start', go: () => this.#start(actor) })
     }
   }
 
   /** Lets everything happen, in the order that is chosen; then as it comes, until all is quiet. */
-  async run(choose: (waiting: readonly Waiting[]) => Choice | undefined): Promise<void> {
-    for (let steps = 0; this.waiting.length > 0 && steps < 2000; steps++) {
-      const choice = choose(this.waiting)
-      if (!choice) break
-      await this.step(choice)
-    }
+  async run(choose: (waiting: readonly Waiting[]) => Choice): Promise<void> {
+    while (this.waiting.length > 0) await this.step(choose(this.waiting))
     await this.becomeQuiet()
   }
 
@@ -121,236 +122,143 @@ export class World {
     const place = this.waiting.slice(0, at).filter(({ actor }) => actor === next.actor).length
     const used = next.kind === 'call' ? fault : undefined
     this.trace.push(textOf({ actor: next.actor, place, fault: used }))
+    if (this.trace.length > 1000) throw new Error(`it does not end: ${this.trace.slice(0, 50).join(' ')}`)
     clock.now++
-    this.#running = next.actor
     next.go(used)
     await clock.calm()
   }
 
   /** Nothing goes wrong any more; what was lost is given up after its time. */
   async becomeQuiet(): Promise<void> {
-    await this.#finishSteps()
-    const mustWait = (): boolean => [...this.actors.values()].some((actor) => actor.isWaitedFor)
-    if (mustWait() || this.injected.some(({ error }) => !error)) {
+    const finish = async (): Promise<void> => {
+      while (this.waiting.length > 0) await this.step({ at: 0 })
+    }
+    await finish()
+    const isWaitedFor = [...this.actors.values()].some((actor) => actor.isWaitedFor)
+    if (isWaitedFor || this.injected.some(({ error }) => !error)) {
       const until = clock.now + LONG
       while (clock.moveOn(until)) {
         await clock.calm()
-        await this.#finishSteps()
+        await finish()
       }
     }
     this.#isQuiet = true
   }
 
-  async #finishSteps(): Promise<void> {
-    for (let steps = 0; this.waiting.length > 0 && steps < 2000; steps++) await this.step({ at: 0 })
+  /** Nobody looks at it any more. */
+  leave(): void {
+    if (this.injected.some(({ error }) => !error) || [...this.actors.values()].some((actor) => actor.isWaitedFor))
+      return
+    for (const { host } of this.#processes.values()) giveBack(this.scenario, host)
   }
 
   #process(number: number): Process {
-    let process = this.#processes.get(number)
-    if (process && !process.isDead) return process
-    process = new Process()
+    const known = this.#processes.get(number)
+    if (known && !known.isDead) return known
+    const gate: Gate = (method, deed) => this.#callOf(process, method, deed)
+    const process = new Process(takeHost(this.scenario, this.backend, gate))
+    process.host.onError = (error) => this.told.push({ actor: running.getStore() ?? '', error })
     this.#processes.set(number, process)
-    process.sessions = middlewareOver(this.scenario, this.backend, this.#gateOf(process))
-    process.sessions.events.on('storeError', ({ error }) => {
-      this.told.push({ actor: this.#running, how: 'event', error })
-    })
     return process
   }
 
-  #gateOf(process: Process): Gate {
-    return (method, deed) => {
-      if (process.isDead) return new Promise(() => undefined)
-      if (this.#isQuiet) return deed()
-      const actor = this.#running
-      return new Promise((resolve, reject) => {
-        const fail = (fault: Fault): void => {
-          const error = new Error(`injected ${this.injected.length + 1}`)
-          this.injected.push({ actor, fault, error })
-          reject(error)
-        }
-        const succeed = (): void => {
-          const result = deed()
-          const isOver = this.actors.get(actor)?.exchange?.res.writableEnded
-          if (isOver || /write|renew|set|touch/.test(method)) this.#confirmed.set(actor, this.backend.copy())
-          if (!this.scenario.split) return resolve(result)
-          this.waiting.push({ actor, kind: 'answer', go: () => resolve(result) })
-        }
-        const go = (fault?: Fault): void => {
-          if (!fault) return succeed()
-          if (fault === 'after' || fault === 'lost' || fault === 'died') deed()
-          if (fault === 'before' || fault === 'after') return fail(fault)
-          this.injected.push({ actor, fault })
-          if (fault === 'dead' || fault === 'died') this.#die(process)
-        }
-        this.waiting.push({ actor, kind: 'call', go })
-      })
-    }
+  /** A call of a store waits until it is chosen, and then does its deed, or goes wrong. */
+  #callOf<T>(process: Process, method: string, deed: () => T): T | Promise<T> {
+    if (process.isDead) return new Promise(() => undefined)
+    if (this.#isQuiet) return deed()
+    const actor = running.getStore() as string
+    const before = this.#lastCalls.get(actor)
+    this.#lastCalls.set(actor, method)
+    return new Promise<T>((resolve, reject) => {
+      const go = (fault?: Fault): void => {
+        if (fault) return this.#goWrong({ actor, method, before, fault }, process, deed, reject)
+        const result = deed()
+        const confirms = this.actors.get(actor)?.exchange?.hasEnded || /write|renew|set|touch/.test(method)
+        if (confirms) this.#confirmed.set(actor, this.backend.copy())
+        if (!this.scenario.split) return resolve(result)
+        this.waiting.push({ actor, kind: 'answer', go: () => resolve(result) })
+      }
+      this.waiting.push({ actor, kind: 'call', go })
+    })
   }
 
-  #die(process: Process): void {
+  #goWrong(what: Injected, process: Process, deed: () => unknown, reject: (error: Error) => void): void {
+    const { fault } = what
+    if (fault === 'after' || fault === 'lost' || fault === 'died') deed()
+    if (fault === 'before' || fault === 'after') {
+      const error = new Error(`injected ${this.injected.length + 1}`)
+      this.injected.push({ ...what, error })
+      return reject(error)
+    }
+    this.injected.push(what)
+    if (fault === 'lost' || fault === 'unheard') return
     process.isDead = true
     const survives = ({ actor, kind }: Waiting): boolean =>
       kind === 'start' || kind === 'arrival' || this.actors.get(actor)?.process !== process
-    const left = this.waiting.filter(survives)
-    this.waiting.splice(0, this.waiting.length, ...left)
+    this.waiting.splice(0, this.waiting.length, ...this.waiting.filter(survives))
   }
 
   #start(actor: Actor): void {
     const { name, plan } = actor
-    actor.presented = this.jars[plan.from ?? 'browser']
+    actor.presented = this.jars[actor.client]
     actor.process = this.#process(plan.in ?? 1)
-    const { sessions } = actor.process
+    const { sessions } = actor.process.host
     const exchange = new Exchange(actor.presented, () => this.#headLeft(actor))
     actor.exchange = exchange
-    const { req, res } = exchange
     let isEntered = false
-    const tell = (how: 'next' | 'promise', error: unknown): void => {
-      this.told.push({ actor: name, how, error })
-      if (res.headersSent || res.writableEnded) return
-      res.statusCode = 500
-      res.end('error')
+    const tell = (error: unknown): void => {
+      this.told.push({ actor: name, error })
+      if (exchange.res.headersSent) return
+      exchange.res.statusCode = 500
+      exchange.end()
     }
     const next = (error?: unknown): void => {
-      this.#running = name
-      if (error !== undefined) tell('next', error)
+      if (error !== undefined) tell(error)
       if (isEntered) return
       isEntered = true
       if (error !== undefined) return void (actor.isDone = true)
-      const done = (): void => void (actor.isDone = true)
-      handle(this.#handling(actor, exchange, sessions), actor.program).then(done, (thrown: unknown) => {
-        done()
-        tell('promise', thrown)
-      })
+      const handled = handle(this.#handling(actor, exchange), actor.program, this.#serially(name))
+      void handled.catch(tell).finally(() => (actor.isDone = true))
     }
-    sessions(req as never, res as never, next)
+    running.run(name, () => sessions(exchange.req as never, exchange.res as never, next))
   }
 
-  #handling({ name }: Actor, exchange: Exchange, sessions: session.Sessions): Handling {
-    const pause = (kind: 'pause' | 'beginning') => (): Promise<void> =>
-      new Promise((resolve) => this.waiting.push({ actor: name, kind, go: () => resolve() }))
+  #handling({ name, process }: Actor, exchange: Exchange): Handling {
     return {
       actor: name,
       exchange,
-      sessions,
-      seen: [],
+      sessions: (process as Process).host.sessions,
+      looks: new Map(),
       place: 0,
       fact: (what, ...of) => this.facts.push({ actor: name, what, of: of.map(String), at: clock.now }),
-      pause: pause('pause'),
-      ...(this.stopsAtBeginnings && { beginAnew: pause('beginning') }),
-      marksOf: (user) => marksOf(this.backend, user),
+      pause: () => this.#wait(name, 'pause'),
+      marksOf: (user) => this.backend.marksOf(user),
     }
   }
 
+  #serially(name: string): Serially | undefined {
+    return this.parts && { parts: this.parts[name] ?? [], turn: () => this.#wait(name, 'turn') }
+  }
+
+  #wait(actor: string, kind: Waiting['kind']): Promise<void> {
+    return new Promise((resolve) => this.waiting.push({ actor, kind, go: () => resolve() }))
+  }
+
   #headLeft(actor: Actor): void {
-    const { exchange, name, plan } = actor
-    const cookie = exchange?.setCookie
+    const { name } = actor
+    const cookie = actor.exchange?.setCookie
+    actor.leftAt = clock.now
+    if (cookie === undefined) return void (actor.arrivedAt = clock.now)
     if (cookie) {
       const confirmed = this.#confirmed.get(name)
       const backends = [this.backend.copy(), ...(confirmed ? [confirmed] : [])]
       this.given.push({ actor: name, cookie, at: clock.now, backends })
       this.cookies.add(cookie)
     }
-    if (cookie === undefined) return void (actor.hasArrived = true)
     const go = (): void => {
-      actor.hasArrived = true
-      this.jars[plan.from ?? 'browser'] = cookie || undefined
+      actor.arrivedAt = clock.now
+      this.jars[actor.client] = cookie || undefined
     }
     this.waiting.push({ actor: name, kind: 'arrival', go })
   }
-
-  /** What is stored in the end, as text: the data of all live sessions. */
-  get setup(): string {
-    return this.scenario.setup ?? 'visitor'
-  }
-
-  get stored(): string {
-    return storedIn(this.backend)
-  }
-}
-
-export function marksOf(backend: Backend, user: string): string[] {
-  return backend.sessions().flatMap(({ data }) => (data['user'] === user ? [data['mark'] as string] : []))
-}
-
-function storedIn(backend: Backend): string {
-  const texts = backend
-    .sessions()
-    .map(({ data: { cookie: _cookie, ...data } }) =>
-      JSON.stringify(Object.entries(data).sort(([a], [b]) => (a < b ? -1 : 1))),
-    )
-  return texts.sort().join('\n')
-}
-
-/** A middleware of its own, as another process would have one. */
-export function middlewareOver({ options = {}, store = 'record' }: Scenario, backend: Backend, gate = openGate) {
-  return session({
-    secret: 'simulated',
-    resave: false,
-    saveUninitialized: false,
-    hints: false,
-    timeout: TIMEOUT,
-    ...options,
-    ...(options.user && { user: (live: AnySession) => live['user'] as string }),
-    store: storeOver(store, backend, gate),
-  } as session.SessionOptions)
-}
-
-/** Sends a request that nothing interferes with. */
-export async function visit(
-  sessions: session.Sessions,
-  cookie: string | undefined,
-  handler: (req: Exchange['req'], live: AnySession) => unknown,
-): Promise<{ setCookie: string | undefined; failure: unknown }> {
-  const exchange = new Exchange(cookie)
-  const { req, res } = exchange
-  let failure: unknown
-  sessions(req as never, res as never, (error?: unknown) => {
-    if (error) failure = error
-    if (res.writableEnded) return
-    const done = error ? undefined : handler(req, (req as unknown as { session: AnySession }).session)
-    if (!(done instanceof Promise)) return void res.end()
-    done.then(
-      () => res.end(),
-      (thrown: unknown) => {
-        failure = thrown
-        res.end()
-      },
-    )
-  })
-  for (let turns = 0; !exchange.isOver && turns < 10; turns++) await clock.calm()
-  return { setCookie: exchange.setCookie, failure }
-}
-
-export interface Before {
-  readonly backend: Backend
-  readonly jars: Record<Client, string | undefined>
-}
-
-const known = new Map<string, Before>()
-
-/** What is there before: made once for all simulations that begin in the same way. */
-export async function setUp({ options = {}, store = 'record', setup = 'visitor' }: Scenario): Promise<Before> {
-  const name = JSON.stringify([options, store, setup])
-  const before = known.get(name) ?? (await make(options, store, setup))
-  known.set(name, before)
-  return before
-}
-
-async function make(options: Options, store: 'record' | 'classic', setup: string): Promise<Before> {
-  clock.reset(-1)
-  const backend = new Backend()
-  const { hashIds: _hashIds, ...others } = options
-  const sessions = middlewareOver({ options: setup === 'plain' ? others : options, store, requests: {} }, backend)
-  const made = async (data: Data): Promise<string | undefined> => {
-    const { setCookie } = await visit(sessions, undefined, (req, live) => {
-      Object.assign(live, data)
-      return setup === 'flash' ? sessions.flash(req).add('note', 'm0') : undefined
-    })
-    return setCookie
-  }
-  const ada = { user: 'ada', role: 'role of ada' }
-  const data = { mark: 'S0', a: 'a0', b: 'b0', o: { x: 0, y: 0 }, n: 0, ...(setup === 'ada' && ada) }
-  const browser = await made(data)
-  const phone = options.user && (await made({ mark: 'S1', ...ada }))
-  return { backend, jars: { browser, attacker: browser, phone, stranger: undefined } }
 }
