@@ -68,3 +68,13 @@ export class Server {
 function isLostConnection(error: unknown): boolean {
   return /socket closed|ECONNRESET|EPIPE/i.test(String(error))
 }
+
+/** Whether the server does not know a command, or the user may not use it. */
+export function isRefusal(error: unknown): boolean {
+  return mayNot(error) || /unknown command/i.test(String(error))
+}
+
+/** Whether the user has not the right to a command or a key, itself or within a script. */
+export function mayNot(error: unknown): boolean {
+  return /NOPERM|ACL failure|user executing the script/.test(String(error))
+}
