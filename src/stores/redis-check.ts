@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { RecordStore } from '../store/record-store'
 import type { Commands } from './redis-clients'
+import { mayNot } from './redis-server'
 
 /** From how many ms on a clock is worth a word. */
 const WRONG_CLOCK = 5000
@@ -8,17 +9,19 @@ const WRONG_CLOCK = 5000
 const NEEDED =
   '+evalsha +eval +get +set +unlink +exists +pttl +pexpire +time +scan +zadd +zrem +zscore +zrangebyscore +zremrangebyscore +zrevrange'
 
-/** What is wrong with a server, a sentence each; rejects when it cannot be reached. */
-export async function findingsOf(store: RecordStore, commands: Commands, prefixes: string[]): Promise<string[]> {
-  const findings = new Set<string>()
-  const attempt = async (work: () => Promise<unknown>): Promise<void> => {
+/** What is wrong, a sentence each; rejects when the server cannot be reached. `prefixes` begin the keys of the store. */
+export async function findingsOf(
+  store: RecordStore,
+  commands: Commands,
+  prefixes: readonly string[],
+): Promise<string[]> {
+  const findings = new Set(commands.findings())
+  const patterns = prefixes.map((prefix) => `~${commands.keyPrefix}${prefix}*`).join(' ')
+  const attempt = async (work: () => unknown): Promise<void> => {
     try {
       await work()
     } catch (error) {
-      const finding = findingOf(
-        error,
-        prefixes.map((prefix) => commands.keyPrefix + prefix),
-      )
+      const finding = findingOf(error, patterns)
       if (finding === undefined) throw error
       findings.add(finding)
     }
@@ -27,43 +30,36 @@ export async function findingsOf(store: RecordStore, commands: Commands, prefixe
   const id = `check-${randomBytes(12).toString('base64url')}`
   const text = '{"cookie":{"originalMaxAge":60000,"path":"/"}}'
   const end = Date.now() + 60_000
-  await attempt(async () => store.read(id))
-  await attempt(async () => store.write(id, text, end, 'absent'))
-  await attempt(async () => store.read(id, end))
-  await attempt(async () => store.write(id, text, end, { version: text }))
-  await attempt(async () => store.renew(id, end))
-  await attempt(async () => store.renew(id, end, end))
-  await attempt(async () => store.link?.(id, id, end))
-  await attempt(async () => store.linked?.(id))
-  await attempt(async () => store.unlink?.(id, id))
-  await attempt(async () => store.remove(id, text))
-  await attempt(async () => store.remove(id))
-  await attempt(async () => store.scan(null, 1))
-  await attempt(async () => {
-    const found = await clockOf(commands)
-    if (found !== undefined) findings.add(found)
-  })
-  try {
-    const found = await evictionOf(commands)
-    if (found !== undefined) findings.add(found)
-  } catch {
-    // A user who may not ask for it needs no right to do so.
-  }
+  const clock = async (): Promise<void> => void findings.add((await clockOf(commands)) ?? '')
+  const attempts = [
+    () => store.write(id, text, end, 'absent'),
+    () => store.write(id, text, end, { version: text }),
+    () => store.read(id, end),
+    () => store.renew(id, end),
+    () => store.link?.(id, id, end),
+    () => store.linked?.(id),
+    () => store.removeLinked?.(id, [id]),
+    () => store.remove(id),
+    () => store.unlink?.(id, id),
+    () => store.scan(null, 1),
+    clock,
+  ]
+  for (const work of attempts) await attempt(work)
+  // A user who may not ask for it needs no right to do so.
+  findings.add((await evictionOf(commands).catch(() => undefined)) ?? '')
+  findings.delete('')
   return [...findings]
 }
 
 /** What an error of the server means; `undefined` for one of the connection. */
-function findingOf(error: unknown, prefixes: string[]): string | undefined {
+function findingOf(error: unknown, patterns: string): string | undefined {
   const message = error instanceof Error ? error.message : String(error)
-  const code = /\b(NOPERM|READONLY|NOREPLICAS|MISCONF|OOM)\b/.exec(message)?.[1]
-  // Not the whole message: that of a command which is not known has the keys in it.
-  const unknown = /unknown command [`'"]?(\w+)/i.exec(message)?.[1]
+  const [, unknown] = /unknown command [`'"]?(\w+)/i.exec(message) ?? []
   if (unknown !== undefined) {
     return `the server does not know the command ${unknown.toUpperCase()}; sessions need Redis 5 or later, or Valkey, with scripts`
   }
-  switch (code) {
-    case 'NOPERM':
-      return `the user of the client may not do all that sessions need; give it: ${prefixes.map((prefix) => `~${prefix}*`).join(' ')} ${NEEDED} (${firstLine(message)})`
+  if (mayNot(error)) return `the user of the client may not do all that sessions need; give it: ${patterns} ${NEEDED}`
+  switch (/\b(READONLY|NOREPLICAS|MISCONF|OOM)\b/.exec(message)?.[1]) {
     case 'READONLY':
       return 'the server is a replica, which takes no writes; connect to the master, through Sentinel or an address that follows it'
     case 'NOREPLICAS':
@@ -89,7 +85,8 @@ export async function evictionOf({ servers }: Commands): Promise<string | undefi
     if (policy !== 'noeviction' && !/^maxmemory:0\b/m.test(memory)) {
       return (
         `Redis throws keys away when its memory is full (maxmemory-policy ${policy}): people are then logged out at random, and ` +
-        '"log out everywhere" misses sessions; set maxmemory-policy noeviction and give it enough memory'
+        'the sessions of a user whose index was thrown away are not found by sessions.users, so that "log out everywhere" leaves ' +
+        'them; set maxmemory-policy noeviction and give it enough memory, or call sessions.users.index() before endAll'
       )
     }
   }

@@ -11,6 +11,8 @@ export interface Commands {
   readonly isCluster: boolean
   /** Whether the client sends a command again by itself whose answer was lost with the connection. */
   readonly sendsAgain: boolean
+  /** What is wrong with the settings of the client, a sentence each that says what to do. */
+  findings(): string[]
   /** The error of a command, without the key and the data that were sent, and with what to do about a client that is closed. */
   explained(error: unknown): unknown
   /** Sends a command (one word or more before its keys, in lower case) to the master that has the first key. */
@@ -24,10 +26,20 @@ export interface Server {
   call(...args: string[]): Promise<unknown>
 }
 
+interface IoRedisOptions {
+  keyPrefix?: string
+  host?: string
+  port?: number
+  sentinels?: unknown
+  autoResendUnfulfilledCommands?: boolean
+  socketTimeout?: number
+  reconnectOnError?: unknown
+}
+
 interface IoRedis {
   readonly isCluster?: boolean
   readonly status: string
-  readonly options: { keyPrefix?: string; host?: string; port?: number; autoResendUnfulfilledCommands?: boolean }
+  readonly options: IoRedisOptions & { redisOptions?: IoRedisOptions }
   call(...args: string[]): Promise<unknown>
   nodes?(role: 'master'): IoRedis[]
 }
@@ -84,6 +96,7 @@ function ioRedis(client: IoRedis): Commands {
     keyPrefix: client.options.keyPrefix ?? '',
     isCluster,
     sendsAgain: isCluster || client.options.autoResendUnfulfilledCommands !== false,
+    findings: () => findingsOf(client),
     explained: (error) => (client.status === 'end' ? notConnected(error) : withoutWords(error)),
     send: (command, keys, args) => client.call(...command, ...keys, ...args),
     async servers() {
@@ -93,6 +106,31 @@ function ioRedis(client: IoRedis): Commands {
       return client.nodes('master').map(serverOf).sort(byName)
     },
   }
+}
+
+/** What keeps ioredis from working again after a failure, however long one waits. */
+function findingsOf({ isCluster, options }: IoRedis): string[] {
+  const { autoResendUnfulfilledCommands, socketTimeout } = isCluster ? (options.redisOptions ?? {}) : options
+  const findings: string[] = []
+  if (!socketTimeout) {
+    findings.push(
+      'the client waits for ever on a connection whose other end is gone; give ioredis `socketTimeout: 5000`' +
+        (isCluster ? ' (in redisOptions)' : ''),
+    )
+  }
+  if (!isCluster && !options.sentinels && !options.reconnectOnError) {
+    findings.push(
+      'the client stays with a master that has become a replica; give ioredis ' +
+        "`reconnectOnError: (error) => (error.message.includes('READONLY') ? 2 : false)`",
+    )
+  }
+  if (autoResendUnfulfilledCommands === false) {
+    findings.push(
+      'the client never answers a command whose connection was lost; leave out autoResendUnfulfilledCommands: ' +
+        'RedisStore makes each change once, however often it is sent',
+    )
+  }
+  return findings
 }
 
 function nodeRedis(client: NodeRedis): Commands {
@@ -112,6 +150,7 @@ function oneServer(client: Omit<NodeRedis, 'sendCommand'>, sendsAgain: boolean, 
     keyPrefix,
     isCluster: false,
     sendsAgain,
+    findings: () => [],
     explained: (error) => (client.isOpen === false ? notConnected(error) : withoutWords(error)),
     send: (command, keys, args) => call(...command, ...withPrefix(keyPrefix, keys), ...args),
     servers: () => Promise.resolve([{ name: '', call }]),
@@ -124,6 +163,7 @@ function nodeRedisCluster(client: NodeRedisCluster): Commands {
     keyPrefix,
     isCluster: true,
     sendsAgain: false,
+    findings: () => [],
     explained: (error) => (client.isOpen === false ? notConnected(error) : withoutWords(error)),
     send(command, keys, args) {
       const prefixed = withPrefix(keyPrefix, keys)

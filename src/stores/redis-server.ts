@@ -2,9 +2,6 @@ import { randomBytes } from 'node:crypto'
 import type { Commands } from './redis-clients'
 import { ONCE, REMEMBERED, type Script } from './redis-scripts'
 
-/** Begins the names of this process's changes. */
-const CHANGES = randomBytes(9).toString('base64url')
-
 /** The part of a key in braces: in a Cluster, it decides where the key is. */
 const HASH_TAG = /^[^{]*\{([^}]+)\}/
 
@@ -12,6 +9,8 @@ const HASH_TAG = /^[^{]*\{([^}]+)\}/
 export class Server {
   readonly #commands: Commands
   readonly #notes: string
+  /** Begins the names of changes, which no other store and process has. */
+  readonly #name = randomBytes(9).toString('base64url')
   #changeCount = 0
 
   /** @param notes begins the keys under which the server notes what it has done */
@@ -37,7 +36,7 @@ export class Server {
     const whole = this.#commands.keyPrefix + key
     const tag = HASH_TAG.exec(whole)?.[1]
     if (tag === undefined && whole.includes('}') && this.#commands.isCluster) return undefined
-    return `${this.#notes}{${tag ?? whole}}:${CHANGES}${++this.#changeCount}`
+    return `${this.#notes}{${tag ?? whole}}:${this.#name}${++this.#changeCount}`
   }
 
   /** Reads; so it does no harm to ask again when the connection was lost before the answer came. */
@@ -68,4 +67,14 @@ export class Server {
 
 function isLostConnection(error: unknown): boolean {
   return /socket closed|ECONNRESET|EPIPE/i.test(String(error))
+}
+
+/** Whether the server does not know a command, or the user may not use it. */
+export function isRefusal(error: unknown): boolean {
+  return mayNot(error) || /unknown command/i.test(String(error))
+}
+
+/** Whether the user has not the right to a command or a key, itself or within a script. */
+export function mayNot(error: unknown): boolean {
+  return /NOPERM|ACL failure|user executing the script/.test(String(error))
 }

@@ -14,7 +14,7 @@ import { Batches } from './batches'
 import { evictionOf, findingsOf } from './redis-check'
 import { commandsOf, type Commands } from './redis-clients'
 import { LINK, LINKED, READ, REMOVE_LINKED, RENEW, sha1, WRITE, type Reading } from './redis-scripts'
-import { Server } from './redis-server'
+import { isRefusal, Server } from './redis-server'
 
 export interface RedisStoreOptions {
   /**
@@ -281,6 +281,7 @@ export class RedisStore extends RecordStore {
    * Each finding is a sentence that says what to do; none when all is well. Rejects when the server cannot be reached.
    */
   override async check(): Promise<string[]> {
+    this.#knowsEviction = true
     return findingsOf(this, this.#commands, [this.#sessions, this.#users, this.#notes])
   }
 
@@ -310,11 +311,6 @@ function left(expires: number): string {
 /** A client may be configured to return Buffers. */
 function textOf(reply: unknown): string | null {
   return reply === null || typeof reply === 'string' ? reply : (reply as Buffer).toString()
-}
-
-/** Whether the server does not know a command, or the user may not use it. */
-function isRefusal(error: unknown): boolean {
-  return /NOPERM|unknown command/i.test(String(error))
 }
 
 function invalid(what: string): OptionError {

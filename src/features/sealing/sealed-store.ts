@@ -66,6 +66,7 @@ export class SealedStore extends RecordStore implements KeyedStore {
     if (inner.prune) this.prune = inner.prune.bind(inner)
     if (inner.removeAll) this.removeAll = inner.removeAll.bind(inner)
     if (inner.count) this.count = inner.count.bind(inner)
+    if (inner.check) this.check = inner.check.bind(inner)
     if (inner.close) this.close = inner.close.bind(inner)
     if (inner.link) this.link = (user, id, expires) => inner.link?.(user, this.keyOf(id), expires)
     if (inner.unlink) this.unlink = (user, id) => inner.unlink?.(user, this.keyOf(id))

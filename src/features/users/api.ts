@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { OptionError } from '../../base/errors'
-import type { RecordStore } from '../../store/record-store'
+import type { RecordStore, SessionRecord } from '../../store/record-store'
 import type { LiveSession } from '../../session/session'
 import { handleOf, inPages, type Live } from './user-index'
 import { userText, type Users } from './users'
@@ -93,17 +93,18 @@ export function userSessionsApi(users: Users, store: RecordStore, requests: Requ
       }
       let looked = 0
       let entered = 0
-      let page: string[] = []
+      let page: Array<SessionRecord & { id: string }> = []
       const enter = async (): Promise<void> => {
-        await inPages(page, (keys) =>
-          Promise.all(keys.map(async (key) => void ((await requests.enter(key)) && entered++))),
-        )
+        await inPages(page, async (records) => {
+          entered += await index.enterLost(records)
+          await Promise.all(records.map(async ({ id }) => void ((await requests.enter(id)) && entered++)))
+        })
         looked += page.length
         page = []
         onProgress?.(looked)
       }
-      for await (const { id } of store.records()) {
-        page.push(id)
+      for await (const record of store.records()) {
+        page.push(record)
         if (page.length === PAGE) await enter()
       }
       await enter()

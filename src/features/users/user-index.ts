@@ -95,6 +95,25 @@ export class UserIndex {
     }
   }
 
+  /** Enters those of these sessions of known users that the index has lost, and answers how many. */
+  async enterLost(records: ReadonlyArray<SessionRecord & { id: string }>): Promise<number> {
+    const byUser = new Map<string, Live[]>()
+    for (const record of records) {
+      const live = this.#liveIn(record.id, record)
+      const user = live?.notes.user
+      if (user !== undefined) byUser.set(user, [...(byUser.get(user) ?? []), live as Live])
+    }
+    let entered = 0
+    const enterThose = async ([user, sessions]: [string, Live[]]): Promise<void> => {
+      const known = new Set(await this.keys(user))
+      const lost = sessions.filter(({ key }) => !known.has(key))
+      await Promise.all(lost.map(async ({ key, record }) => this.link(user, key, record.expires)))
+      entered += lost.length
+    }
+    await Promise.all([...byUser].map(enterThose))
+    return entered
+  }
+
   /** Ends sessions, and answers the keys of those that were there; the others stay in the index, as they may be about to be stored. */
   async end(user: string, keys: readonly string[]): Promise<string[]> {
     const store = this.#store
