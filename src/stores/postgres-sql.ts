@@ -80,11 +80,17 @@ function moments(type: string | null, zone: string) {
   }
 }
 
+/** What is asked for as a table, of an array for each column; the first parameters of the statement. */
+function asked(columns: Record<string, string>): string {
+  const arrays = Object.values(columns).map((type, n) => `$${n + 1}::${type}[]`)
+  return `unnest(${arrays.join(', ')}) AS asked (${Object.keys(columns).join(', ')})`
+}
+
 /**
- * Statements on many sessions take an array for each column of what is asked. They lock the rows that they change in the order of
- * their IDs first, so that two of them never wait for each other. A DELETE of what has ended repeats that condition outside
- * of its subquery, as PostgreSQL checks only that again for a row that was renewed meanwhile. A link without a session is kept until its own
- * `expire`, as the session may be about to be written; one with a session lives as long.
+ * Those on many sessions lock the rows that they change first, in the order of their IDs, so that two of them never wait for
+ * each other. A DELETE of what has ended repeats that condition outside of its subquery, as PostgreSQL checks only that again
+ * for a row that was renewed meanwhile. A link without a session is kept until its own `expire`, as the session may be about to
+ * be written; one with a session lives as long.
  */
 export function statements({ table, users, tableString }: Names, layout: Layout) {
   const { at, moment } = moments(layout.expire, layout.zone)
@@ -95,11 +101,10 @@ export function statements({ table, users, tableString }: Names, layout: Layout)
   const versionOf = (row: string): string => `encode(sha256(convert_to(${row}.sess::text, 'UTF8')), 'hex')`
   const msOf = (row: string): string => `round(extract(epoch from ${moment(`${row}.expire`)}) * 1000)::double precision`
   const record = `t.sid, t.sess::text AS text, ${versionOf('t')} AS version, ${msOf('t')} AS expires`
-  const inOrder = (id: string): string => `ORDER BY ${id}::text COLLATE "C"`
-  const held = (where: string, lock: string): string => `held AS (
-      SELECT sid FROM ${table} WHERE sid = ANY($1::text[]) ${where} ${inOrder('sid')} ${lock})`
-  const heldLive = (now: string): string => held(`AND expire > ${at(now)}`, 'FOR NO KEY UPDATE')
-  const ofHeld = 'held JOIN asked ON asked.id = held.sid WHERE t.sid = held.sid'
+  const inOrder = (id: string): string => `ORDER BY ${id} COLLATE "C"`
+  /** What is asked for of sessions that are as it demands. They stay so, as their rows are locked. */
+  const held = (columns: Record<string, string>, where: string, lock: string): string => `WITH held AS (
+      SELECT asked.* FROM ${asked(columns)} JOIN ${table} t ON t.sid = asked.id WHERE ${where} ${inOrder('asked.id')} FOR ${lock} OF t)`
   const ofVersion = `(asked.version IS NULL OR ${versionOf('t')} = asked.version)`
   const alone = `(SELECT pg_try_advisory_xact_lock(hashtext('sessile'), hashtext(${tableString})))`
   const sameLink = 'u.user_id = e.user_id AND u.sid = e.sid'
@@ -109,22 +114,29 @@ export function statements({ table, users, tableString }: Names, layout: Layout)
     /** Where there is no live record, or the ID is in the last array. */
     insert: `INSERT INTO ${table} AS t (sid, sess, expire)
       SELECT id, ${text('sess')}, ${at('until')}
-      FROM unnest($1::text[], $2::text[], $3::double precision[]) AS asked (id, sess, until) ${inOrder('id')}
+      FROM ${asked({ id: 'text', sess: 'text', until: 'double precision' })} ${inOrder('id')}
       ON CONFLICT (sid) DO UPDATE SET sess = excluded.sess, expire = excluded.expire
       WHERE t.expire <= ${at('$4')} OR excluded.sid = ANY($5::text[])
       RETURNING t.sid, ${versionOf('t')} AS version`,
-    update: `WITH asked AS (
-      SELECT * FROM unnest($1::text[], $2::text[], $3::double precision[], $4::text[]) AS asked (id, sess, until, version)),
-      ${heldLive('$5')}
-      UPDATE ${table} t SET sess = ${text('asked.sess')}, expire = ${at('asked.until')}
-      FROM ${ofHeld} AND t.expire > ${at('$5')} AND ${ofVersion} RETURNING t.sid, ${versionOf('t')} AS version`,
-    renew: `WITH asked AS (
-      SELECT * FROM unnest($1::text[], $2::double precision[], $3::double precision[]) AS asked (id, until, since)),
-      ${heldLive('$4')}
-      UPDATE ${table} t SET expire = ${at('asked.until')}
-      FROM ${ofHeld} AND t.expire > ${at('$4')} AND (asked.since IS NULL OR ${msOf('t')} = asked.since) RETURNING t.sid`,
-    remove: `WITH asked AS (SELECT * FROM unnest($1::text[], $2::text[]) AS asked (id, version)), ${held('', 'FOR UPDATE')}
-      DELETE FROM ${table} t USING ${ofHeld} AND ${ofVersion} RETURNING t.sid, ${msOf('t')} AS expires`,
+    update: `${held(
+      { id: 'text', sess: 'text', until: 'double precision', version: 'text' },
+      `t.expire > ${at('$5')} AND ${ofVersion}`,
+      'NO KEY UPDATE',
+    )}
+      UPDATE ${table} t SET sess = ${text('held.sess')}, expire = ${at('held.until')}
+      FROM held WHERE t.sid = held.id RETURNING t.sid, ${versionOf('t')} AS version`,
+    /** The same for one: half the work for a server that has nothing else to do. */
+    updateOne: `UPDATE ${table} t SET sess = $2, expire = ${at('$3')}
+      WHERE sid = $1 AND expire > ${at('$5')} AND ($4::text IS NULL OR ${versionOf('t')} = $4::text)
+      RETURNING sid, ${versionOf('t')} AS version`,
+    renew: `${held(
+      { id: 'text', until: 'double precision', since: 'double precision' },
+      `t.expire > ${at('$4')} AND (asked.since IS NULL OR ${msOf('t')} = asked.since)`,
+      'NO KEY UPDATE',
+    )}
+      UPDATE ${table} t SET expire = ${at('held.until')} FROM held WHERE t.sid = held.id RETURNING t.sid`,
+    remove: `${held({ id: 'text', version: 'text' }, ofVersion, 'UPDATE')}
+      DELETE FROM ${table} t USING held WHERE t.sid = held.id RETURNING t.sid, ${msOf('t')} AS expires`,
     scan: `SELECT ${record} FROM ${table} t WHERE sid > $1 AND expire > ${at('$2')} ORDER BY sid LIMIT $3`,
     prune: `DELETE FROM ${table} WHERE ${alone} AND expire <= ${at('$1')}
       AND sid IN (SELECT sid FROM ${table} WHERE expire <= ${at('$1')} ORDER BY expire LIMIT $2) RETURNING sid`,
@@ -132,11 +144,10 @@ export function statements({ table, users, tableString }: Names, layout: Layout)
     count: `SELECT count(*) FROM ${table} WHERE expire > ${at('$1')}`,
     link: `INSERT INTO ${users} AS u (user_id, sid, expire)
       SELECT owner, id, ${link.at('until')}
-      FROM unnest($1::text[], $2::text[], $3::double precision[]) AS asked (id, owner, until)
-      ORDER BY owner COLLATE "C", id COLLATE "C"
+      FROM ${asked({ id: 'text', owner: 'text', until: 'double precision' })} ORDER BY owner COLLATE "C", id COLLATE "C"
       ON CONFLICT (user_id, sid) DO UPDATE SET expire = greatest(u.expire, excluded.expire)`,
     unlink: `WITH held AS (
-      SELECT user_id, sid FROM ${users} WHERE (sid, user_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+      SELECT user_id, sid FROM ${users} WHERE (sid, user_id) IN (SELECT * FROM ${asked({ id: 'text', owner: 'text' })})
       ORDER BY user_id COLLATE "C", sid COLLATE "C" FOR UPDATE)
       DELETE FROM ${users} u USING held WHERE u.user_id = held.user_id AND u.sid = held.sid`,
     linked: `SELECT sid FROM ${users} u

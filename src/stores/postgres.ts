@@ -209,8 +209,12 @@ export class PostgresStore extends RecordStore {
   }
 
   #update(writes: Asked[]): Answers {
-    const values = [of(writes, 'text'), of(writes, 'expires'), of(writes, 'version'), Date.now()]
-    return this.#ask('update', writes, values)
+    const [one] = writes
+    if (one && writes.length === 1) {
+      return this.#query('updateOne', [one.id, one.text, one.expires, one.version, Date.now()])
+    }
+    const columns = [of(writes, 'text'), of(writes, 'expires'), of(writes, 'version')]
+    return this.#ask('update', writes, [...columns, Date.now()])
   }
 
   #renew(renewals: Asked[]): Answers {

@@ -18,6 +18,8 @@ describeWith('postgres', 'PostgresStore', () =>
     let schema: Schema
     let pgbouncer: ChildProcess
     let pool: pg.Pool
+    /** All of its connections share two of the server. */
+    let poolOfFew: pg.Pool
 
     beforeAll(async () => {
       folder = mkdtempSync(path.join(tmpdir(), 'sessile-pgbouncer-'))
@@ -27,34 +29,36 @@ describeWith('postgres', 'PostgresStore', () =>
       writeFileSync(
         file,
         `[databases]
-       test = host=127.0.0.1 user=postgres
+       test = host=127.0.0.1 user=postgres pool_size=10
+       few = host=127.0.0.1 user=postgres dbname=test pool_size=2
        [pgbouncer]
        listen_addr = 127.0.0.1
        listen_port = ${port}
        unix_socket_dir =
        auth_type = any
-       pool_mode = transaction
-       default_pool_size = 2`,
+       pool_mode = transaction`,
       )
       // It refuses to be run by root.
       chmodSync(folder, 0o755)
       const user = process.getuid?.() === 0 ? ['-u', 'postgres'] : []
       pgbouncer = spawn(PGBOUNCER, ['-q', ...user, file], { stdio: 'ignore' })
       await untilListening(port)
-      pool = new pg.Pool({ host: '127.0.0.1', port, user: 'postgres', database: 'test', max: 20 })
+      const settings = { host: '127.0.0.1', port, user: 'postgres', max: 20 }
+      pool = new pg.Pool({ ...settings, database: 'test' })
+      poolOfFew = new pg.Pool({ ...settings, database: 'few' })
     })
     afterAll(async () => {
-      await pool.end()
+      await Promise.all([pool.end(), poolOfFew.end()])
       pgbouncer.kill()
       await once(pgbouncer, 'exit')
       await schema.drop()
       rmSync(folder, { recursive: true })
     })
 
-    const newStore = (): PostgresStore =>
-      new PostgresStore({ pool, schemaName: schema.name, tableName: unique(), createTableIfMissing: true })
+    const newStore = (pool: pg.Pool, tableName = unique()): PostgresStore =>
+      new PostgresStore({ pool, schemaName: schema.name, tableName, createTableIfMissing: true })
     const make = () => {
-      const store = newStore()
+      const store = newStore(pool)
       return { store, close: () => store.close() }
     }
     for (const { group, name, run } of [...recordStoreContract(make), ...storeContract(make)]) {
@@ -62,7 +66,8 @@ describeWith('postgres', 'PostgresStore', () =>
     }
 
     test('many clients have few connections of the server, and lose no update', async () => {
-      const store = newStore()
+      const tableName = unique()
+      const store = newStore(poolOfFew, tableName)
       const expires = Date.now() + 60_000
       await store.write('id', '{"cookie":{},"n":0}', expires, 'absent')
       await Promise.all(
@@ -75,9 +80,9 @@ describeWith('postgres', 'PostgresStore', () =>
         }),
       )
       expect((await store.read('id'))?.text).toBe('{"cookie":{},"n":20}')
-      expect(pool.totalCount).toBeGreaterThan(2)
+      expect(poolOfFew.totalCount).toBeGreaterThan(2)
       const { rows } = await schema.pool.query(
-        `SELECT count(*)::int AS connections FROM pg_stat_activity WHERE datname = 'test' AND query LIKE '%${schema.name}%'
+        `SELECT count(*)::int AS connections FROM pg_stat_activity WHERE datname = 'test' AND query LIKE '%${tableName}%'
        AND pid <> pg_backend_pid()`,
       )
       expect(rows).toEqual([{ connections: 2 }])
