@@ -61,8 +61,6 @@ interface Row {
 }
 
 const PRUNE_INTERVAL = 900_000
-/** How long before its end, in ms, the renewal of a record no longer waits for others. */
-const SOON = 1000
 
 /**
  * Sessions in a SQLite file: durable without a server, shared by the processes of one machine. What is written survives the
@@ -131,10 +129,9 @@ export class SqliteStore extends RecordStore {
     })
   }
 
+  /** Given `from`, it may wait a tenth of a second for others to go with. */
   renew(id: string, expires: number, from?: number): MaybePromise<boolean> {
-    if (from !== undefined && from - Date.now() > SOON) return this.#renewals.renew({ id, from, expires })
-    if (from !== undefined)
-      return afterwards(this.#renewMany([{ id, from, expires }]), ([isRenewed]) => isRenewed === true)
+    if (from !== undefined) return this.#renewals.renew({ id, from, expires })
     const renewed = this.#access.write(() => this.#sql.renew.run(expires, id, Date.now()))
     return afterwards(renewed, ({ changes }) => {
       this.#renewals.written(id, expires)

@@ -281,15 +281,6 @@ describeDrivers((open, driver) => {
     ])
   })
 
-  test('a record that is about to end is renewed at once', () => {
-    const { store } = newStore()
-    const from = Date.now() + 500
-    store.write('a', text(), from, 'absent')
-    expect(store.renew('a', inAnHour(), from - 1)).toBe(false)
-    expect(store.renew('a', from + HOUR, from)).toBe(true)
-    expect(store.read('a')).toMatchObject({ expires: from + HOUR })
-  })
-
   test('close sends the renewals that wait', async () => {
     const { store, database } = newStore()
     const [from, to] = [inAnHour(), inAnHour() + HOUR]
