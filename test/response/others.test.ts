@@ -4,7 +4,7 @@ import fastify, { type FastifyReply } from 'fastify'
 import { once } from 'node:events'
 import { createServer, IncomingMessage, request, ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
-import { Readable } from 'node:stream'
+import { PassThrough, Readable } from 'node:stream'
 import { describe, expect, test, vi } from 'vitest'
 import session from '../../src'
 import { OPTIONS, type AnySession } from '../faults/fault'
@@ -50,6 +50,13 @@ describe.each(Object.keys(stores))('@fastify/express, with %s', (store) => {
   })
 })
 
+const HANDSHAKE = {
+  connection: 'Upgrade',
+  upgrade: 'websocket',
+  'sec-websocket-version': '13',
+  'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
+}
+
 describe.each(Object.keys(stores))("engine.io's response to a WebSocket, with %s", (store) => {
   test('carries the cookie, and the session is stored', async () => {
     const made = stores[store]!()
@@ -64,12 +71,7 @@ describe.each(Object.keys(stores))("engine.io's response to a WebSocket, with %s
     const req = request({
       port: server.port,
       path: '/engine.io/?EIO=4&transport=websocket',
-      headers: {
-        connection: 'Upgrade',
-        upgrade: 'websocket',
-        'sec-websocket-version': '13',
-        'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
-      },
+      headers: HANDSHAKE,
     }).end()
     const [answer, socket] = (await once(req, 'upgrade')) as [IncomingMessage, Socket]
     expect(answer.statusCode).toBe(101)
@@ -80,6 +82,55 @@ describe.each(Object.keys(stores))("engine.io's response to a WebSocket, with %s
     await server.close()
   })
 })
+
+test.each(Object.keys(stores))("engine.io's refusal of a WebSocket, with %s: the session is stored", async (store) => {
+  const made = stores[store]!()
+  const server = await listen(createServer())
+  const engine = attach(server.server, { transports: ['websocket'] })
+  engine.use(session({ ...OPTIONS, store: made }) as never)
+  engine.use((req: object, res: { writeHead(status: number): void; end(): void }) => {
+    ;(req as unknown as { session: AnySession }).session['refused'] = 1
+    res.writeHead(401)
+    res.end()
+  })
+  const req = request({ port: server.port, path: '/engine.io/?EIO=4&transport=websocket', headers: HANDSHAKE }).end()
+  // All that engine.io can do then is to close the connection.
+  await expect(once(req, 'response')).rejects.toThrow('socket hang up')
+  expect(await sessionsIn(made)).toMatchObject([{ refused: 1 }])
+  engine.close()
+  await server.close()
+})
+
+/** What Sails gives to its middlewares for a request over a WebSocket: a stream that has methods of a response. */
+class VirtualResponse extends PassThrough {
+  statusCode = 200
+  readonly headers: Record<string, unknown> = {}
+  setHeader = (name: string, value: unknown): void => void (this.headers[name.toLowerCase()] = value)
+  getHeader = (name: string): unknown => this.headers[name.toLowerCase()]
+  removeHeader = (name: string): void => void Reflect.deleteProperty(this.headers, name.toLowerCase())
+  writeHead = (status: number): void => void (this.statusCode = status)
+}
+
+test.each(Object.keys(stores).flatMap((store) => [false, true].map((streams) => [store, streams] as const)))(
+  "a response as Sails' virtual ones, with %s (streamed: %s): body, cookie and session arrive",
+  async (store, streams) => {
+    const made = stores[store]!()
+    const sessions = session({ ...OPTIONS, store: made })
+    await expectSession(async (cookie) => {
+      const req = { url: '/', method: 'GET', headers: { cookie } }
+      const res = new VirtualResponse()
+      sessions(req as never, res as never, () => {
+        const { session } = req as unknown as { session: AnySession }
+        session['views'] = ((session['views'] as number | undefined) ?? 0) + 1
+        if (streams) setTimeout(() => (res.write(BODY.slice(0, 20)), res.end(BODY.slice(20))), 2)
+        else res.end(BODY)
+      })
+      let body = ''
+      for await (const chunk of res.setEncoding('utf8')) body += String(chunk)
+      return { status: res.statusCode, body, cookies: (res.headers['set-cookie'] as string[] | undefined) ?? [] }
+    }, made)
+  },
+)
 
 describe.each(Object.keys(stores))('responses that are hardly any, with %s', (store) => {
   const begin = async (res: object, req = new IncomingMessage(null as never)) => {
