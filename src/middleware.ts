@@ -24,6 +24,7 @@ type Next = (error?: unknown) => void
 export function createSessions(given: Given, deprecate: (message: string) => void): Sessions {
   const settings = makeSettings(given, deprecate)
   const { hints, property, skip, store, transport } = settings
+  const needsSigner = !transport || Boolean(transport.signed)
   const isReady = followReadiness(store)
   offerGenerate(settings)
 
@@ -44,7 +45,7 @@ export function createSessions(given: Given, deprecate: (message: string) => voi
       hints?.pathMatched()
       leaveHiddenClasses(req, res)
       const signer = settings.signerOf(req)
-      if (!signer && !transport) return next(new Error('secret option required for sessions'))
+      if (!signer && needsSigner) return next(new Error('secret option required for sessions'))
 
       visit = startVisit(settings, req, identify(settings, req, signer), cookieOptions, true)
       holdEnd(res, new Commit(visit, res, next, signer))
@@ -85,7 +86,7 @@ function cookieOptionsOf(settings: Settings, req: VisitedRequest) {
 /** What the client presents: the keys of sessions, each with a token once the session was renewed. */
 function identify(settings: Settings, req: VisitedRequest, signer: Signer | undefined): readonly Presented[] {
   const { genid, name, transport } = settings
-  if (transport) return readTransport(transport, req, genid !== undefined)
+  if (transport) return readTransport(transport, req, signer, genid !== undefined)
   return signer ? readCookies(req, name, signer) : []
 }
 
