@@ -20,6 +20,9 @@ const debug = createDebug('express-session')
 
 type Next = (error?: unknown) => void
 
+/** Of each middleware, for `sessile/testing`. */
+export const settingsOf = new WeakMap<Sessions, Settings>()
+
 /** Makes the session middleware. The function `session` in it is the way of one request; docs/how-it-works.md tells it in words. */
 export function createSessions(given: Given, deprecate: (message: string) => void): Sessions {
   const settings = makeSettings(given, deprecate)
@@ -65,10 +68,12 @@ export function createSessions(given: Given, deprecate: (message: string) => voi
     )
   }
 
-  return Object.defineProperties(
+  const sessions = Object.defineProperties(
     session as unknown as Sessions,
     Object.getOwnPropertyDescriptors(sessionsApi(settings, visitOf)),
   )
+  settingsOf.set(sessions, settings)
+  return sessions
 
   /** A visit without a response: of a request that has none to end, or of a session of which only the ID is known. */
   function visitOf(req: VisitedRequest, presented?: readonly Presented[]): Visit {
