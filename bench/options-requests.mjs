@@ -2,7 +2,7 @@
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto'
 import { createRequire } from 'node:module'
 import { respond, send } from './requests.mjs'
-import { cookieHeader, DAY, OPTIONS, SECRET, sessionData, sessionIds } from './sessions.mjs'
+import { cookieHeader, DAY, OPTIONS, sessionData, sessionIds } from './sessions.mjs'
 
 const require = createRequire(import.meta.url)
 const session = require('sessile')
@@ -31,12 +31,8 @@ async function app(name, options, handler) {
   const sessions = session({ ...OPTIONS, store, ...options })
   let heard = 0
   if (name.includes('listener')) for (const event of EVENTS) sessions.events.on(event, () => heard++)
-  const { hashIds, encryption } = options
   const cookies = []
-  for (let n = 0; n < VISITORS; n++)
-    cookies.push(
-      await signedCookie({ store, secret: SECRET, data: sessionData(200), maxAge: DAY, hashIds, encryption }),
-    )
+  for (let n = 0; n < VISITORS; n++) cookies.push(await signedCookie(sessions, sessionData(200)))
   return { cookies, handle: (req, res) => sessions(req, res, () => handler(req, res)) }
 }
 

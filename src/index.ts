@@ -1,4 +1,5 @@
 import depd = require('depd')
+import * as bearers from './request/bearer'
 import * as cookies from './session/cookie'
 import type * as envelope from './features/sealing/envelope'
 import * as errors from './base/errors'
@@ -77,6 +78,7 @@ namespace session {
   export import MemoryStore = memory.MemoryStore
   export import RecordStore = records.RecordStore
   export import SessionError = errors.SessionError
+  export import bearer = bearers.bearer
 
   export type Secret = secrets.Secret
   export type FurtherOptions = options.FurtherOptions
@@ -102,5 +104,6 @@ exports.Store = session.Store
 exports.MemoryStore = session.MemoryStore
 exports.RecordStore = session.RecordStore
 exports.SessionError = session.SessionError
+exports.bearer = session.bearer
 
 export = session

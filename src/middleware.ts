@@ -21,10 +21,14 @@ const debug = createDebug('express-session')
 
 type Next = (error?: unknown) => void
 
+/** Of each middleware, for `sessile/testing`. */
+export const settingsOf = new WeakMap<Sessions, Settings>()
+
 /** Makes the session middleware. The function `session` in it is the way of one request; docs/how-it-works.md tells it in words. */
 export function createSessions(given: Given, deprecate: (message: string) => void): Sessions {
   const settings = makeSettings(given, deprecate)
   const { hints, property, skip, store, transport } = settings
+  const needsSigner = !transport || Boolean(transport.signed)
   const isReady = followReadiness(store)
   offerGenerate(settings)
 
@@ -45,7 +49,7 @@ export function createSessions(given: Given, deprecate: (message: string) => voi
       hints?.pathMatched()
       leaveHiddenClasses(req, res)
       const signer = settings.signerOf(req)
-      if (!signer && !transport) return next(new Error('secret option required for sessions'))
+      if (!signer && needsSigner) return next(new Error('secret option required for sessions'))
 
       visit = startVisit(settings, req, identify(settings, req, signer), cookieOptions, true)
       holdEnd(res, new Commit(visit, res, next, signer))
@@ -65,10 +69,12 @@ export function createSessions(given: Given, deprecate: (message: string) => voi
     )
   }
 
-  return Object.defineProperties(
+  const sessions = Object.defineProperties(
     session as unknown as Sessions,
     Object.getOwnPropertyDescriptors(sessionsApi(settings, settings.users, visitOf)),
   )
+  settingsOf.set(sessions, settings)
+  return sessions
 
   /** A visit without a response: of a request that has none to end, or of a session of which only the ID is known. */
   function visitOf(req: VisitedRequest, presented?: readonly Presented[]): Visit {
@@ -86,7 +92,7 @@ function cookieOptionsOf(settings: Settings, req: VisitedRequest) {
 /** What the client presents: the keys of sessions, each with a token once the session was renewed. */
 function identify(settings: Settings, req: VisitedRequest, signer: Signer | undefined): readonly Presented[] {
   const { genid, name, transport } = settings
-  if (transport) return readTransport(transport, req, genid !== undefined)
+  if (transport) return readTransport(transport, req, signer, genid !== undefined)
   return signer ? readCookies(req, name, signer) : []
 }
 

@@ -7,6 +7,7 @@ import type { Users } from './features/users/users'
 import { userSessionsApi, type UserSessionsApi } from './features/users/api'
 import { find } from './request/admit'
 import { presentedByApplication } from './request/identify'
+import { refuseOtherOrigins } from './request/same-origin'
 import type { Presented } from './request/signer'
 import type { Settings, VisitedRequest } from './request/settings'
 import { Visit } from './request/visit'
@@ -19,10 +20,13 @@ type LiveSession = Session & Partial<SessionData>
 /** The data of a stored session; like `req.session`, it may lack every key of `SessionData` but the cookie. */
 export type StoredSession = Partial<SessionData> & Pick<SessionData, 'cookie'>
 
-/** What `session()` returns: the middleware, and what can be done with sessions outside of `req.session`. */
-export interface Sessions extends RequestHandler {
+export interface Middleware extends RequestHandler {
   /** The middleware, for `node:http` and others that have no requests of Express. */
   (req: IncomingMessage, res: ServerResponse, next: (error?: unknown) => void): void
+}
+
+/** What `session()` returns: the middleware, and what can be done with sessions outside of `req.session`. */
+export interface Sessions extends Middleware {
   /** Emits an event for what happens to sessions. */
   readonly events: SessionEvents
   /**
@@ -63,6 +67,12 @@ export interface Sessions extends RequestHandler {
    * @throws TypeError when the request has not come through this middleware
    */
   renew(req: IncomingMessage): Promise<void>
+  /**
+   * A middleware against forged requests (CSRF): only pages of this very origin may post, put, patch, delete or open
+   * WebSockets. Others get a `SessionError` with the code `ERR_SESSION_CROSS_ORIGIN` and the status 403, through `next`.
+   * Mount it before the routes.
+   */
+  sameOrigin(): Middleware
   /**
    * Messages for the visitor's next request.
    * @throws TypeError when the request has not come through this middleware
@@ -139,6 +149,7 @@ export function sessionsApi(
         settings.underWay.leave(id)
       }),
     renew: (req) => quietly(async () => visitBehind(req).renew()),
+    sameOrigin: () => refuseOtherOrigins,
     flash(req) {
       const visit = visitBehind(req)
       return flashOver(

@@ -205,7 +205,7 @@ const SECURITY_TESTS: Record<string, [file: string, name: string]> = {
     'any changed, added or missing byte of the envelope is an error',
   ],
   'storage: data cannot change the program': ['session.test.ts', 'data under the names of methods'],
-  'forged requests (CSRF)': ['browser/account.test.ts', 'a form of another site is refused'],
+  'forged requests (CSRF)': ['same-origin.test.ts', 'a post is refused'],
 }
 
 test('every point of the table of security has a test, or is up to the application', () => {

@@ -30,7 +30,7 @@ function createApp(store) {
   app.disable('x-powered-by')
   app.use(express.static(path.join(__dirname, 'public')))
   app.use(express.urlencoded({ extended: false }))
-  app.use(refuseOtherSites)
+  app.use(sessions.sameOrigin())
   app.use(sessions)
 
   app.get('/', async (req, res) => {
@@ -45,14 +45,13 @@ function createApp(store) {
     const { name = '', password = '' } = req.body ?? {}
     const user = await findUser(String(name), String(password))
     if (!user) return void res.status(401).send(loginPage({ name: String(name), error: 'Wrong name or password.' }))
-    // Against session fixation: whoever knew the ID of the session before, does not know this one.
-    await req.session.regenerate()
-    req.session.user = user
+    // A new session, against fixation: whoever knew the ID of the session before, does not know this one.
+    await sessions.login(req, { user })
     res.redirect('/')
   })
 
   app.post('/logout', async (req, res) => {
-    await req.session.destroy()
+    await sessions.logout(req)
     res.redirect('/')
   })
 
@@ -70,6 +69,7 @@ function createApp(store) {
     res.redirect('/')
   })
 
+  app.use(explain)
   return app
 }
 
@@ -79,15 +79,9 @@ function loggedIn(req, res, next) {
   next()
 }
 
-/**
- * Against forged requests: browsers say where a form was sent from. `SameSite=Lax` alone lets sibling domains through.
- * @type {express.RequestHandler}
- */
-function refuseOtherSites(req, res, next) {
-  const site = req.get('Sec-Fetch-Site')
-  const origin = req.get('Origin')
-  const own = site ? site === 'same-origin' || site === 'none' : !origin || new URL(origin).host === req.get('Host')
-  if (req.method === 'GET' || req.method === 'HEAD' || own) return next()
+/** @type {express.ErrorRequestHandler} */
+function explain(error, _req, res, next) {
+  if (error.code !== 'ERR_SESSION_CROSS_ORIGIN') return next(error)
   res.status(403).send('This form was sent from another site.')
 }
 

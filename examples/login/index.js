@@ -1,5 +1,5 @@
 // @ts-check
-// A login with a form: a new session ID at login, the session stored before the redirect, none left after the logout.
+// A login with a form: a new session at the login, stored before the redirect, and none left after the logout.
 const { scrypt, randomBytes, timingSafeEqual } = require('node:crypto')
 const { promisify } = require('node:util')
 const express = require('express')
@@ -24,11 +24,11 @@ function escape(text) {
 }
 
 const app = express()
-app.use(
-  session(process.env.SESSION_SECRET ?? randomBytes(32), {
-    cookie: { maxAge: 7 * 24 * 60 * 60 * 1000, sameSite: 'lax', secure: 'auto' },
-  }),
-)
+const sessions = session(process.env.SESSION_SECRET ?? randomBytes(32), {
+  cookie: { maxAge: 7 * 24 * 60 * 60 * 1000, sameSite: 'lax', secure: 'auto' },
+})
+app.use(sessions.sameOrigin())
+app.use(sessions)
 app.use(express.urlencoded({ extended: false }))
 
 app.get('/', (req, res) => {
@@ -48,11 +48,8 @@ app.post('/login', async (req, res, next) => {
   try {
     const { name = '', password = '' } = req.body ?? {}
     if (!(await isUser(name, password))) return void res.status(401).send('<p>Wrong name or password</p>')
-    // Against session fixation: whoever knew the ID of the session before, does not know this one.
-    await req.session.regenerate()
-    req.session.user = name
-    // Stored here, a failure is ours to answer; the redirect would wait for it in any case.
-    await req.session.save()
+    // A new session, against fixation: whoever knew the ID of the session before, does not know this one.
+    await sessions.login(req, { user: name })
     res.redirect('/')
   } catch (error) {
     next(error)
@@ -61,8 +58,7 @@ app.post('/login', async (req, res, next) => {
 
 app.post('/logout', async (req, res, next) => {
   try {
-    // What belonged to the user goes, and the visitor gets a new session for what comes next.
-    await req.session.regenerate()
+    await sessions.logout(req)
     res.redirect('/')
   } catch (error) {
     next(error)

@@ -36,8 +36,8 @@ class AccountController {
 
   @Post('logout')
   @HttpCode(204)
-  async logout(@Session() visitor: Visitor): Promise<void> {
-    await visitor.destroy()
+  async logout(@Req() req: Request): Promise<void> {
+    await sessions.logout(req)
   }
 }
 

@@ -29,13 +29,13 @@ app.get('/', (req, res) => {
 `)
 })
 
-app.post('/login', (req, res) => {
-  req.session.user = 'ada'
+app.post('/login', async (req, res) => {
+  await sessions.login(req, { user: 'ada' })
   res.send('in')
 })
 
 app.post('/logout', async (req, res) => {
-  await req.session.destroy()
+  await sessions.logout(req)
   res.send('out')
 })
 

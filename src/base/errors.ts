@@ -1,6 +1,7 @@
 /** The codes of the errors that sessile itself raises; docs/errors.md has a heading for each. */
 export type SessionErrorCode =
   | 'ERR_SESSION_CONFLICT'
+  | 'ERR_SESSION_CROSS_ORIGIN'
   | 'ERR_SESSION_DESTROYED'
   | 'ERR_SESSION_EXPIRED'
   | 'ERR_SESSION_ID_TAKEN'

@@ -43,7 +43,9 @@ const CHECKS: Record<keyof SessionOptions, Check> = {
   unset: anything,
   property: aName,
   skip: aFunction,
-  transport: a('an object with the functions read and write', (value) => has(value, 'read', 'write')),
+  transport: a('an object with the functions read and write, such as session.bearer()', (value) =>
+    has(value, 'read', 'write'),
+  ),
   onSaveError: oneOf('respond', 'error', 'disconnect'),
   onLoadError: oneOf('error', 'skip'),
   onInvalidRecord: oneOf('error', 'replace'),

@@ -7,8 +7,13 @@ import type { Session } from '../session/session'
 import type { Store } from '../store/store'
 import type { Secret } from './secrets'
 
-/** Carries the session ID in place of the cookie, for example in a header. Nothing is signed or set besides it. */
+/** Carries the session ID in place of the cookie, for example in a header. Nothing is set besides it. */
 export interface Transport {
+  /**
+   * Whether the client is given the ID with a signature, by the option `secret`, and is in a session only with both: one
+   * that is not signed is as good as any guess. Default: `false`.
+   */
+  signed?: boolean | undefined
   /** The ID that the request presents, if any. */
   read(req: Request): string | null | undefined
   /** Gives the ID to the client; called before the headers leave, whenever a cookie would be set. */

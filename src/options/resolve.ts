@@ -28,8 +28,9 @@ export function resolveOptions(given: Given, deprecate: (message: string) => voi
   if (saveUninitialized === undefined) {
     deprecate('undefined saveUninitialized option; provide saveUninitialized option')
   }
-  const secrets = transport ? undefined : resolveSecrets(options.secret)
-  if (!secrets && !transport) {
+  const isSigned = !transport || Boolean(transport.signed)
+  const secrets = isSigned ? resolveSecrets(options.secret) : undefined
+  if (isSigned && !secrets) {
     deprecate('req.secret; provide secret option')
     if ('secret' in options) warnOfNoSecret()
   }

@@ -3,6 +3,7 @@ import type { Request } from 'express'
 import createDebug = require('debug')
 import { isSessionError, warnOnce } from '../base/errors'
 import { afterwards, isPromise, rescue, type MaybePromise } from '../base/maybe-promise'
+import type { Transport } from '../options/options'
 import type { EndOfResponse } from '../response/response-end'
 import { writeSessionCookie } from '../response/set-cookie'
 import { shieldSocket } from '../response/held-response'
@@ -244,7 +245,7 @@ export class Commit implements EndOfResponse {
     const key = req[settings.idProperty] as string
     const id = joinHeld(key, claim.tokenOf(key))
     if (settings.noStore) res.setHeader('Cache-Control', 'no-store')
-    if (settings.transport) return settings.transport.write(req as unknown as Request, res, id)
+    if (settings.transport) return this.#sendByTransport(settings.transport, id)
     if (cookieOf(session).secure && !isSecure(req, settings.proxy)) {
       debug('no cookie: it is for secure connections only, and this is none')
       settings.hints?.insecure(req.headers['x-forwarded-proto'] === 'https')
@@ -255,6 +256,11 @@ export class Commit implements EndOfResponse {
     const isSame = held?.key === key && claim.token === undefined
     const encoded = (isSame ? held.encoded : undefined) ?? (this.#signer as Signer).sign(id)
     writeSessionCookie(res, settings.name, encoded, settingsToSend(cookieOf(session)))
+  }
+
+  #sendByTransport(transport: Transport, id: string): void {
+    const carried = transport.signed ? (this.#signer as Signer).signPlain(id) : id
+    transport.write(this.#visit.req as unknown as Request, this.#res, carried)
   }
 
   /** Compares with the session as it is after the store had it: some stores add something of their own to it. */

@@ -19,12 +19,22 @@ export function presentedByApplication(key: string): Presented {
 }
 
 /**
- * What a transport has read: nothing signs it, so only what can be an ID becomes a key.
+ * What a transport has read. Where nothing signs it, only what can be an ID becomes a key.
  * @param hasGenid whether the application makes the IDs, of whatever characters
  */
-export function readTransport(transport: Transport, req: IncomingMessage, hasGenid: boolean): Presented[] {
+export function readTransport(
+  transport: Transport,
+  req: IncomingMessage,
+  signer: Signer | undefined,
+  hasGenid: boolean,
+): Presented[] {
   const id: unknown = transport.read(req as unknown as Request)
-  if (typeof id !== 'string' || id === '' || id.length > LONGEST_ID) return []
+  if (typeof id !== 'string' || id === '') return []
+  if (transport.signed) {
+    const verified = signer?.verifyPlain(id)
+    return verified ? [verified] : []
+  }
+  if (id.length > LONGEST_ID) return []
   // eslint-disable-next-line no-control-regex -- no ID has control characters, and databases refuse NUL
   if (hasGenid ? /[\0-\x1f\x7f]/.test(id) : !ID.test(id)) return []
   return [presentedBy(id)]

@@ -27,7 +27,7 @@
  *
  * Every case calls the function to get a store of its own, which has to be empty and must share nothing with the others.
  */
-export { signedCookie, type SignedCookieOptions } from './signed-cookie'
+export { signedCookie } from './signed-cookie'
 export { capabilities, type ContractCase, type Made, type MakeStore, type StoreFacts } from './contract-case'
 export { storeContract } from './store-contract'
 export { recordStoreContract } from './record-store-contract'

@@ -1,34 +1,32 @@
-import uid = require('uid-safe')
+import { IncomingMessage } from 'node:http'
+import { Socket } from 'node:net'
 import type session = require('../index')
-import { Cookie } from '../session/cookie'
-import { Signer } from '../request/signer'
-import type { SessionOptions } from '../options/options'
-import type { Secret } from '../options/secrets'
-import { SealedStore } from '../features/sealing/sealed-store'
-import { callStore } from '../base/store-call'
+import { settingsOf } from '../middleware'
+import { Visit, type VisitedRequest } from '../request/visit'
 
-export interface SignedCookieOptions {
-  /** The store that the app under test uses. */
-  store: session.Store
-  /** The app's secret, or list of secrets: the first signs. */
-  secret: Secret | Secret[]
-  /** What the session holds. */
-  data: object
-  /** The name of the cookie. Default: `'connect.sid'`. */
-  name?: string
-  /** Lifetime in ms. Default: one hour. */
-  maxAge?: number
-  /** The app's options `hashIds` and `encryption`, if it has them, as they say how a session is stored. Default: none. */
-  hashIds?: SessionOptions['hashIds']
-  encryption?: SessionOptions['encryption']
+/**
+ * Stores a session with this data, as a login would, and returns the `Cookie` header that presents it.
+ * @param sessions what `session()` returned to the app under test: name, secret, store, hashing and all else are its own
+ * @throws TypeError when the sessions are not sessile's, or have no cookie, as with the option `transport`
+ */
+export async function signedCookie(sessions: session.Sessions, data: Partial<session.SessionData>): Promise<string> {
+  const settings = settingsOf.get(sessions)
+  if (!settings) throw new TypeError('signedCookie takes what session() returned, and the data of a session')
+  if (settings.transport) throw new TypeError('these sessions have no cookie, but a transport')
+  const req = someRequest()
+  const signer = settings.signerOf(req)
+  if (!signer) throw new TypeError('these sessions have no secret that could sign a cookie')
+  const visit = new Visit(settings, req, [], settings.cookieFor(req), false)
+  await visit.generate()
+  const stored = Object.assign(visit.requireSession(), data)
+  await visit.save(stored)
+  return `${settings.name}=${signer.sign(stored.id)}`
 }
 
-/** Stores a session with this data and returns the `Cookie` header that presents it: a login in one call. */
-export async function signedCookie(options: SignedCookieOptions): Promise<string> {
-  const { store, secret, data, name = 'connect.sid', maxAge = 3_600_000, hashIds, encryption } = options
-  const sealed = hashIds || encryption !== undefined
-  const kept = sealed ? new SealedStore(store as session.RecordStore, { hashIds, encryption }) : store
-  const id = uid.sync(24)
-  await callStore(kept, 'set', [id, { cookie: new Cookie({ maxAge }), ...data }])
-  return `${name}=${new Signer(Array.isArray(secret) ? secret : [secret]).sign(id)}`
+/** A request for the functions among the options, such as `describe`: what Express's requests have, of no browser. */
+function someRequest(): VisitedRequest {
+  const get = (): undefined => undefined
+  const express = { get, header: get, ip: '127.0.0.1', originalUrl: '/', path: '/', query: {}, secure: true }
+  const req = Object.assign(new IncomingMessage(new Socket()), { method: 'POST', url: '/' }, express)
+  return req as unknown as VisitedRequest
 }
