@@ -70,6 +70,7 @@ describe('the code in the documentation runs', () => {
           SESSION_SECRET: 'a secret for the documentation, long enough',
           SESSION_KEY: 'a2V5IGZvciB0aGUgZG9jdW1lbnRhdGlvbiwgMzIgYnk=',
           NODE_OPTIONS: '',
+          AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true',
         },
       })
       expect(run.stderr).toBe('')
