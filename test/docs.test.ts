@@ -70,6 +70,7 @@ describe('the code in the documentation runs', () => {
           SESSION_SECRET: 'a secret for the documentation, long enough',
           SESSION_KEY: 'a2V5IGZvciB0aGUgZG9jdW1lbnRhdGlvbiwgMzIgYnk=',
           NODE_OPTIONS: '',
+          AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true',
         },
       })
       expect(run.stderr).toBe('')
@@ -183,7 +184,7 @@ const SECURITY_TESTS: Record<string, [file: string, name: string]> = {
   'timeout: idle, on the server': ['security/lifetimes.test.ts', 'without requests for so long a session ends'],
   'timeout: absolute, on the server': ['security/lifetimes.test.ts', 'however busy it is, a session ends'],
   'timeout: renewal': ['security/lifetimes.test.ts', 'of 100 requests at once with the old ID'],
-  'logout: on the server': ['stores/processes.test.ts', '1,000 logouts, each racing with a slow request that writes'],
+  'logout: on the server': ['stores/processes.test.ts', 'logouts, each racing with a slow request that writes'],
   'logout: removes the cookie': [
     'security/security.test.ts',
     'clearCookie removes it with the attributes it was set with',

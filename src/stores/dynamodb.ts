@@ -1,17 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import {
   BatchGetItemCommand,
-  CreateTableCommand,
   DeleteItemCommand,
-  DescribeTableCommand,
-  DescribeTimeToLiveCommand,
   DynamoDBClient,
   GetItemCommand,
   QueryCommand,
   ScanCommand,
   UpdateItemCommand,
-  UpdateTimeToLiveCommand,
-  waitUntilTableExists,
   type AttributeValue,
 } from '@aws-sdk/client-dynamodb'
 import {
@@ -27,7 +22,7 @@ import {
   unsupported,
 } from '../base/checks'
 import type { Check } from '../base/checks'
-import { OptionError, shortened } from '../base/errors'
+import { shortened } from '../base/errors'
 import {
   DEFAULT_TTL,
   RecordStore,
@@ -38,6 +33,9 @@ import {
   type Version,
 } from '../store/record-store'
 import { Batches } from './batches'
+import { ANYTHING, conditionFor, expressions, filters, LIVE, now, ofVersion, versionOf } from './dynamodb-expressions'
+import type { Condition, Item } from './dynamodb-expressions'
+import { isNamed, Table } from './dynamodb-table'
 
 export interface DynamoDBStoreOptions {
   /**
@@ -81,20 +79,10 @@ const OPTIONS: Record<
   writeCapacityUnits: byRequest,
 }
 
-type Item = Record<string, AttributeValue>
-
 /** The most keys that BatchGetItem takes. */
 const LARGEST_BATCH = 100
 /** How many items are deleted at once. */
 const DELETIONS = 25
-/** How long, in seconds, a table may take to be made. */
-const MAKING = 120
-
-/** The names of attributes are given apart from expressions, as many are reserved words. */
-const NAMES = { '#sess': 'sess', '#expires': 'expires', '#version': 'version', '#type': 'type' }
-const LIVE = 'attribute_exists(#sess) AND (attribute_not_exists(#expires) OR #expires > :now)'
-/** connect-dynamodb leaves an item without `sess` when it touches a session that is gone. */
-const ABSENT = '(attribute_not_exists(#sess) OR #expires <= :now)'
 
 /**
  * Sessions in DynamoDB, in the table of connect-dynamodb, where `expires` (in seconds) serves as time to live. Reads are
@@ -109,13 +97,9 @@ export class DynamoDBStore extends RecordStore {
   readonly #sessions: Table
   readonly #users: Table
   readonly #prefix: string
-  readonly #createTable: boolean
-  readonly #errorLog: (...message: unknown[]) => void
   readonly #reads: Batches<string, PromiseSettledResult<SessionRecord | null>>
   /** False once it is known that there is no right to BatchGetItem, which connect-dynamodb does not need. */
   #mayBatch = true
-  /** Tables being made, by name. */
-  readonly #making = new Map<string, Promise<void>>()
 
   /** @throws OptionError when an option cannot be used */
   constructor(options?: DynamoDBStoreOptions) {
@@ -124,11 +108,10 @@ export class DynamoDBStore extends RecordStore {
     const { client, table = 'sessions', hashKey = 'id', prefix = 'sess:', ttl, serializer } = given
     this.#ownsClient = !client
     this.#client = (client as DynamoDBClient | undefined) ?? new DynamoDBClient({})
-    this.#sessions = { name: table, keys: [hashKey] }
-    this.#users = { name: `${table}_user`, keys: ['user', 'id'] }
+    const { createTableIfMissing = false, errorLog = console.error } = given
+    this.#sessions = new Table(this.#client, table, [hashKey], createTableIfMissing && errorLog)
+    this.#users = new Table(this.#client, `${table}_user`, ['user', 'id'], createTableIfMissing && errorLog)
     this.#prefix = prefix
-    this.#createTable = given.createTableIfMissing ?? false
-    this.#errorLog = given.errorLog ?? console.error
     this.ttl = ttl ?? DEFAULT_TTL
     if (serializer) this.serializer = serializer
     this.#reads = new Batches({
@@ -157,7 +140,7 @@ export class DynamoDBStore extends RecordStore {
 
   async #get(id: string): Promise<Item | null> {
     const get = new GetItemCommand({ TableName: this.#sessions.name, Key: this.#keyOf(id), ConsistentRead: true })
-    return (await this.#using(this.#sessions, () => this.#client.send(get))).Item ?? null
+    return (await this.#sessions.using(() => this.#client.send(get))).Item ?? null
   }
 
   /** Items by ID, `null` for those that are not there; none of those that have not been looked at. */
@@ -167,7 +150,7 @@ export class DynamoDBStore extends RecordStore {
     const get = new BatchGetItemCommand({ RequestItems: { [name]: { Keys: keys, ConsistentRead: true } } })
     const found = new Map<string, Item | null>()
     try {
-      const { Responses, UnprocessedKeys } = await this.#using(this.#sessions, () => this.#client.send(get))
+      const { Responses, UnprocessedKeys } = await this.#sessions.using(() => this.#client.send(get))
       for (const id of ids) found.set(id, null)
       for (const item of Responses?.[name] ?? []) found.set(this.#idOf(item), item)
       for (const key of UnprocessedKeys?.[name]?.Keys ?? []) found.delete(this.#idOf(key))
@@ -226,7 +209,7 @@ export class DynamoDBStore extends RecordStore {
       ...expressions('', when),
     })
     try {
-      const { Attributes } = await this.#using(this.#sessions, () => this.#client.send(remove))
+      const { Attributes } = await this.#sessions.using(() => this.#client.send(remove))
       return this.#toRecord(Attributes ?? null) !== null
     } catch (error) {
       if (!isRefused(error)) throw error
@@ -243,7 +226,7 @@ export class DynamoDBStore extends RecordStore {
       ...filters(when),
       ...(cursor !== null && { ExclusiveStartKey: this.#keyOf(cursor) }),
     })
-    const { Items = [], LastEvaluatedKey } = await this.#using(this.#sessions, () => this.#client.send(scan))
+    const { Items = [], LastEvaluatedKey } = await this.#sessions.using(() => this.#client.send(scan))
     const records = Items.flatMap((item) => {
       const record = this.#toRecord(item)
       return record ? [{ id: this.#idOf(item), ...record }] : []
@@ -252,9 +235,9 @@ export class DynamoDBStore extends RecordStore {
   }
 
   override count(): Promise<number> {
-    return this.#using(this.#sessions, async () => {
+    return this.#sessions.using(async () => {
       let count = 0
-      const pages = this.#pages(this.#sessions, { ...filters(this.#ofThisStore(LIVE)), Select: 'COUNT' })
+      const pages = this.#sessions.pages({ ...filters(this.#ofThisStore(LIVE)), Select: 'COUNT' })
       for await (const page of pages) count += page.Count ?? 0
       return count
     })
@@ -267,12 +250,12 @@ export class DynamoDBStore extends RecordStore {
     } catch (error) {
       if (!isNamed(error, 'ResourceNotFoundException')) throw error
     }
-    await this.#using(this.#sessions, () => this.#removeAllOf(this.#sessions))
+    await this.#sessions.using(() => this.#removeAllOf(this.#sessions))
   }
 
   async #removeAllOf(table: Table): Promise<void> {
     const { keys, name } = table
-    for await (const { Items = [] } of this.#pages(table, filters(this.#ofThisStore(undefined, keys[0])))) {
+    for await (const { Items = [] } of table.pages(filters(this.#ofThisStore(undefined, keys[0])))) {
       for (let n = 0; n < Items.length; n += DELETIONS) {
         const deletions = Items.slice(n, n + DELETIONS).map((item) => {
           const Key = Object.fromEntries(keys.map((key) => [key, item[key] as AttributeValue]))
@@ -281,17 +264,6 @@ export class DynamoDBStore extends RecordStore {
         await Promise.all(deletions)
       }
     }
-  }
-
-  async *#pages(table: Table, input: object) {
-    let from: Item | undefined
-    do {
-      const start = from && { ExclusiveStartKey: from }
-      const scan = new ScanCommand({ TableName: table.name, ConsistentRead: true, ...input, ...start })
-      const page = await this.#client.send(scan)
-      yield page
-      from = page.LastEvaluatedKey
-    } while (from)
   }
 
   override async link(user: string, id: string, expires: number): Promise<void> {
@@ -305,7 +277,7 @@ export class DynamoDBStore extends RecordStore {
       }),
     })
     try {
-      await this.#using(this.#users, () => this.#client.send(link))
+      await this.#users.using(() => this.#client.send(link))
     } catch (error) {
       if (!isRefused(error)) throw error
     }
@@ -313,7 +285,7 @@ export class DynamoDBStore extends RecordStore {
 
   override async unlink(user: string, id: string): Promise<void> {
     const unlink = new DeleteItemCommand({ TableName: this.#users.name, Key: this.#linkOf(user, id) })
-    await this.#using(this.#users, () => this.#client.send(unlink))
+    await this.#users.using(() => this.#client.send(unlink))
   }
 
   override async linked(user: string): Promise<string[]> {
@@ -329,7 +301,7 @@ export class DynamoDBStore extends RecordStore {
         ExpressionAttributeValues: { ':user': { S: this.#prefix + user }, ':now': now() },
         ...(from && { ExclusiveStartKey: from }),
       })
-      const { Items = [], LastEvaluatedKey } = await this.#using(this.#users, () => this.#client.send(query))
+      const { Items = [], LastEvaluatedKey } = await this.#users.using(() => this.#client.send(query))
       for (const { id } of Items) if (id?.S !== undefined) ids.push(id.S)
       from = LastEvaluatedKey
     } while (from)
@@ -337,30 +309,11 @@ export class DynamoDBStore extends RecordStore {
   }
 
   override async check(): Promise<string[]> {
-    const findings = [...(await this.#check(this.#sessions)), ...(await this.#check(this.#users))]
+    const findings = [...(await this.#sessions.check(true)), ...(await this.#users.check(false))]
     if (!this.#mayBatch) {
       findings.push('There is no right to BatchGetItem, so sessions are read one by one: grant dynamodb:BatchGetItem.')
     }
     return findings
-  }
-
-  async #check(table: Table): Promise<string[]> {
-    const { name, keys } = table
-    try {
-      const { Table: found } = await this.#client.send(new DescribeTableCommand({ TableName: name }))
-      const its = found?.KeySchema?.map(({ AttributeName }) => AttributeName).join(', ')
-      if (its !== keys.join(', ')) {
-        return [`The key of the table ${name} is ${its}, not ${keys.join(', ')}: make it anew.\n${creation(table)}`]
-      }
-      const ttl = await this.#client.send(new DescribeTimeToLiveCommand({ TableName: name }))
-      const { TimeToLiveStatus: status, AttributeName: attribute } = ttl.TimeToLiveDescription ?? {}
-      if (/^ENABL/.test(status ?? '') && attribute === 'expires') return []
-      return [`Nothing is deleted from the table ${name}: switch on its time to live.\n${timeToLive(table)}`]
-    } catch (error) {
-      if (!isNamed(error, 'ResourceNotFoundException')) throw error
-      if (table === this.#users || this.#createTable) return []
-      return [`The table ${name} is missing: make it.\n${creation(table)}`]
-    }
   }
 
   override async close(): Promise<void> {
@@ -374,7 +327,7 @@ export class DynamoDBStore extends RecordStore {
       Key: this.#keyOf(id),
       ...expressions(update, { ...when, values: { ...when.values, ...values } }),
     })
-    await this.#using(this.#sessions, () => this.#client.send(command))
+    await this.#sessions.using(() => this.#client.send(command))
   }
 
   #keyOf(id: string): Item {
@@ -403,127 +356,6 @@ export class DynamoDBStore extends RecordStore {
     const expires = end === undefined ? Date.now() + this.ttl : Math.round(Number(end) * 1000)
     return expires <= Date.now() ? null : { text, expires, version: versionOf(item) as string }
   }
-
-  /** Makes a missing table only after an error: there may be no right to anything but items. */
-  async #using<T>(table: Table, send: () => Promise<T>): Promise<T> {
-    try {
-      return await send()
-    } catch (error) {
-      if (!isNamed(error, 'ResourceNotFoundException')) throw error
-      if (!this.#createTable) throw missing(table, error)
-    }
-    await this.#made(table)
-    return send()
-  }
-
-  /** All callers share one attempt, and after a failure the next one tries again. */
-  #made(table: Table): Promise<void> {
-    let making = this.#making.get(table.name)
-    if (!making) {
-      making = this.#make(table).finally(() => this.#making.delete(table.name))
-      this.#making.set(table.name, making)
-    }
-    return making
-  }
-
-  async #make(table: Table): Promise<void> {
-    const { name: TableName, keys } = table
-    const create = new CreateTableCommand({
-      TableName,
-      BillingMode: 'PAY_PER_REQUEST',
-      AttributeDefinitions: keys.map((AttributeName) => ({ AttributeName, AttributeType: 'S' })),
-      KeySchema: keys.map((AttributeName, n) => ({ AttributeName, KeyType: n === 0 ? 'HASH' : 'RANGE' })),
-    })
-    let isMadeHere = true
-    try {
-      await this.#client.send(create)
-    } catch (error) {
-      // Another process has been faster.
-      if (!isNamed(error, 'ResourceInUseException')) throw error
-      isMadeHere = false
-    }
-    await waitUntilTableExists({ client: this.#client, maxWaitTime: MAKING, minDelay: 1, maxDelay: 5 }, { TableName })
-    if (!isMadeHere) return
-    const TimeToLiveSpecification = { Enabled: true, AttributeName: 'expires' }
-    try {
-      await this.#client.send(new UpdateTimeToLiveCommand({ TableName, TimeToLiveSpecification }))
-    } catch (error) {
-      this.#errorLog(`sessile/dynamodb: the time to live of the table ${TableName} could not be switched on:`, error)
-    }
-  }
-}
-
-interface Table {
-  readonly name: string
-  /** The partition key and, if there is one, the sort key: both are strings. */
-  readonly keys: readonly [string, ...string[]]
-}
-
-interface Condition {
-  expression: string
-  readonly values: Item
-  /** The attribute that is called `#key` in it. */
-  readonly key?: string
-}
-
-const ANYTHING: Condition = { expression: '', values: {} }
-
-function conditionFor(condition: WriteCondition): Condition {
-  if (condition === 'always') return ANYTHING
-  const values = { ':now': now() }
-  if (condition === 'absent') return { expression: ABSENT, values }
-  if (condition === 'present') return { expression: LIVE, values }
-  const same = ofVersion(condition.version)
-  return { expression: `${LIVE} AND ${same.expression}`, values: { ...values, ...same.values } }
-}
-
-const BY_TEXT = 'text:'
-
-function versionOf(item: Item | null): string | undefined {
-  return item?.['version']?.S ?? (item?.['sess']?.S === undefined ? undefined : BY_TEXT + item['sess'].S)
-}
-
-function ofVersion(version: Version): Condition {
-  const known = String(version)
-  return known.startsWith(BY_TEXT)
-    ? {
-        expression: 'attribute_not_exists(#version) AND #sess = :known',
-        values: { ':known': { S: known.slice(BY_TEXT.length) } },
-      }
-    : { expression: '#version = :known', values: { ':known': { S: known } } }
-}
-
-/** Expressions as commands take them, with those names and values that are in them: DynamoDB refuses others. */
-function expressions(update: string, condition: Condition) {
-  return {
-    ...(update && { UpdateExpression: update }),
-    ...(condition.expression && { ConditionExpression: condition.expression }),
-    ...namesAndValues(`${update} ${condition.expression}`, condition),
-  }
-}
-
-function filters(condition: Condition) {
-  const { expression } = condition
-  return expression ? { FilterExpression: expression, ...namesAndValues(expression, condition) } : {}
-}
-
-function namesAndValues(text: string, { key, values }: Condition) {
-  const mentioned = new Set(text.match(/[#:]\w+/g))
-  const only = <T>(all: Record<string, T>): Record<string, T> | undefined => {
-    const found = Object.entries(all).filter(([name]) => mentioned.has(name))
-    return found.length > 0 ? Object.fromEntries(found) : undefined
-  }
-  const names = only(key === undefined ? NAMES : { ...NAMES, '#key': key })
-  const its = only(values)
-  return { ...(names && { ExpressionAttributeNames: names }), ...(its && { ExpressionAttributeValues: its }) }
-}
-
-function now(): AttributeValue {
-  return { N: String(Date.now() / 1000) }
-}
-
-function isNamed(error: unknown, name: string): boolean {
-  return (error as { name?: unknown } | null)?.name === name
 }
 
 function isRefused(error: unknown): boolean {
@@ -541,23 +373,4 @@ function isTooLarge(error: unknown): boolean {
 function tooLarge(id: string, text: string, cause: unknown): Error {
   const size = Math.ceil(Buffer.byteLength(text) / 1024)
   return new Error(`DynamoDBStore: session ${shortened(id)} has ${size} KB; DynamoDB takes 400 KB at most`, { cause })
-}
-
-function creation(table: Table): string {
-  const { name, keys } = table
-  const definitions = keys.map((key) => `AttributeName=${key},AttributeType=S`).join(' ')
-  const schema = keys.map((key, n) => `AttributeName=${key},KeyType=${n === 0 ? 'HASH' : 'RANGE'}`).join(' ')
-  return (
-    `aws dynamodb create-table --table-name ${name} --billing-mode PAY_PER_REQUEST ` +
-    `--attribute-definitions ${definitions} --key-schema ${schema}\n${timeToLive(table)}`
-  )
-}
-
-function timeToLive({ name }: Table): string {
-  return `aws dynamodb update-time-to-live --table-name ${name} --time-to-live-specification Enabled=true,AttributeName=expires`
-}
-
-function missing(table: Table, cause: unknown): OptionError {
-  const what = `a table is missing; set the option createTableIfMissing, or run:\n${creation(table)}`
-  return new OptionError(`DynamoDBStore: ${what}`, { cause })
 }

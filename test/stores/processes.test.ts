@@ -6,6 +6,7 @@ import mysql from 'mysql2/promise'
 import pg from 'pg'
 import { createClient } from 'redis'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { startDynamoDB, type DynamoDB } from '../support/dynamodb'
 import { describeWith } from '../support/servers'
 import { openShops, type Kind, type Library, type Shop } from '../support/shops'
 
@@ -20,25 +21,35 @@ async function keysKept(shops: Shop[], count = 200): Promise<number> {
   return Object.keys(session).filter((key) => key.startsWith('key')).length
 }
 
-function fourProcesses(kind: Kind, name: string): void {
+interface Counts {
+  keys: number
+  updates: number
+  logouts: number
+}
+
+function fourProcesses(
+  kind: Kind,
+  name: string,
+  { keys, updates, logouts }: Counts = { keys: 200, updates: 1000, logouts: 1000 },
+): void {
   let shops: Shop[] = []
   beforeAll(async () => {
     shops = await openShops(4, 'sessile', kind, name)
   })
   afterAll(() => shops.forEach((shop) => shop.close()))
 
-  test('200 requests at once, each with a key of its own: 200 keys', async () => {
-    expect(await keysKept(shops)).toBe(200)
-  })
-
-  test('1,000 updates at once, each adding one: exactly 1,000', async () => {
-    const { cookie } = await (shops[0] as Shop).visit('/login')
-    const adds = Array.from({ length: 1000 }, (_, n) => (shops[n % 4] as Shop).visit('/add', cookie))
-    expect(new Set((await Promise.all(adds)).map(({ body }) => body))).toEqual(new Set(['added']))
-    expect(JSON.parse((await (shops[1] as Shop).visit('/me', cookie)).body)).toMatchObject({ count: 1000 })
+  test(`${keys} requests at once, each with a key of its own: ${keys} keys`, async () => {
+    expect(await keysKept(shops, keys)).toBe(keys)
   }, 120_000)
 
-  test('1,000 logouts, each racing with a slow request that writes: no session comes back', async () => {
+  test(`${updates} updates at once, each adding one: exactly ${updates}`, async () => {
+    const { cookie } = await (shops[0] as Shop).visit('/login')
+    const adds = Array.from({ length: updates }, (_, n) => (shops[n % 4] as Shop).visit('/add', cookie))
+    expect(new Set((await Promise.all(adds)).map(({ body }) => body))).toEqual(new Set(['added']))
+    expect(JSON.parse((await (shops[1] as Shop).visit('/me', cookie)).body)).toMatchObject({ count: updates })
+  }, 120_000)
+
+  test(`${logouts} logouts, each racing with a slow request that writes: no session comes back`, async () => {
     let back = 0
     const round = async (n: number): Promise<void> => {
       const [one, two] = [shops[n % 4] as Shop, shops[(n + 1) % 4] as Shop]
@@ -49,7 +60,7 @@ function fourProcesses(kind: Kind, name: string): void {
       const after = JSON.parse((await two.visit('/me', cookie)).body) as { user?: string; slow?: number }
       if (after.user !== undefined || after.slow !== undefined) back++
     }
-    for (let n = 0; n < 1000; n += 20) await Promise.all(Array.from({ length: 20 }, (_, i) => round(n + i)))
+    for (let n = 0; n < logouts; n += 20) await Promise.all(Array.from({ length: 20 }, (_, i) => round(n + i)))
     expect(back).toBe(0)
   }, 120_000)
 }
@@ -105,4 +116,15 @@ describe('SQLite, four processes on one file', () => {
     for (const end of ['', '-wal', '-shm']) rmSync(file + end, { force: true })
   })
   fourProcesses('sqlite', file)
+})
+
+describe('DynamoDB, four processes', { tags: ['slow'] }, () => {
+  let dynamodb: DynamoDB
+  beforeAll(async () => {
+    dynamodb = await startDynamoDB()
+    Object.assign(process.env, dynamodb.env)
+  })
+  afterAll(() => dynamodb.close())
+  // Fewer, as the server is a program of one thread, and made for tests.
+  fourProcesses('dynamodb', unique(), { keys: 40, updates: 80, logouts: 200 })
 })

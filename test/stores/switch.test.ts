@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import { afterAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import mysql from 'mysql2/promise'
 import pg from 'pg'
 import { createClient } from 'redis'
+import { startDynamoDB, type DynamoDB } from '../support/dynamodb'
 import { describeWith } from '../support/servers'
 import { openShop, type Kind, type Library } from '../support/shops'
 
@@ -66,7 +67,7 @@ function switches(kind: Kind): void {
       },
       jar,
     )
-  })
+  }, 120_000)
 }
 
 describeWith('redis', 'Redis, with connect-redis', () => {
@@ -95,4 +96,14 @@ describeWith('mysql', 'MariaDB, with express-mysql-session', () => {
     await connection.end()
   })
   switches('mysql')
+})
+
+describe('DynamoDB, with connect-dynamodb', { tags: ['slow'] }, () => {
+  let dynamodb: DynamoDB
+  beforeAll(async () => {
+    dynamodb = await startDynamoDB()
+    Object.assign(process.env, dynamodb.env)
+  })
+  afterAll(() => dynamodb.close())
+  switches('dynamodb')
 })

@@ -15,7 +15,13 @@ export async function startDynamoDB() {
   const endpoint = `http://127.0.0.1:${Number(port.toString())}`
   const clients: DynamoDBClient[] = []
   return {
-    endpoint,
+    /** What a client without settings looks at, in another process. */
+    env: {
+      AWS_ENDPOINT_URL_DYNAMODB: endpoint,
+      AWS_REGION: 'eu-central-1',
+      AWS_ACCESS_KEY_ID: 'test',
+      AWS_SECRET_ACCESS_KEY: 'test',
+    },
     connect(config: DynamoDBClientConfig = {}): DynamoDBClient {
       const credentials = { accessKeyId: 'test', secretAccessKey: 'test' }
       const client = new DynamoDBClient({ endpoint, region: 'eu-central-1', credentials, ...config })

@@ -38,6 +38,12 @@ async function open() {
     await store.onReady()
     return store
   }
+  if (kind === 'dynamodb') {
+    const { DynamoDBClient } = require('@aws-sdk/client-dynamodb')
+    const settings = { client: new DynamoDBClient(), table: name, createTableIfMissing: ours, errorLog: () => {} }
+    if (ours) return new (require('../../dist/stores/dynamodb').DynamoDBStore)(settings)
+    return new (require('connect-dynamodb')(session))({ client: settings.client, table: name })
+  }
   const { SqliteStore } = require('../../dist/stores/sqlite')
   if (process.getBuiltinModule?.('node:sqlite')) return new SqliteStore({ file: name })
   const database = new (require('libsql'))(name)

@@ -11,7 +11,7 @@ export interface Shop {
 }
 
 export type Library = 'sessile' | 'express-session'
-export type Kind = 'redis' | 'postgres' | 'mysql' | 'sqlite'
+export type Kind = 'redis' | 'postgres' | 'mysql' | 'sqlite' | 'dynamodb'
 
 /** Starts an app over a store: `name` is the prefix, the table or the file. */
 export async function openShop(library: Library, kind: Kind, name: string, settings = {}, env = {}): Promise<Shop> {
