@@ -2,7 +2,8 @@ import { IncomingMessage } from 'node:http'
 import { Socket } from 'node:net'
 import type session = require('../index')
 import { settingsOf } from '../middleware'
-import { Visit, type VisitedRequest } from '../request/visit'
+import type { VisitedRequest } from '../request/settings'
+import { Visit } from '../request/visit'
 
 /**
  * Stores a session with this data, as a login would, and returns the `Cookie` header that presents it.
