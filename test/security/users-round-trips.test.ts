@@ -44,8 +44,8 @@ class FarStore extends session.RecordStore {
 function appOn(store: session.Store, options: session.SessionOptions) {
   const user = (one: object): string | undefined => (one as { user?: string }).user
   const { app, sessions } = appWithSessions({ store, user, ...options }, (req, res) => {
-    if (req.url === '/login') (req.session).user = 'ada'
-    res.send(String((req.session).user))
+    if (req.url === '/login') req.session.user = 'ada'
+    res.send(String(req.session.user))
   })
   return { go: async (url: string, jar: Jar) => (await visitAndSettle(app, url, jar)).body, sessions }
 }

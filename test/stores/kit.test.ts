@@ -256,7 +256,7 @@ const CLASSIC_FAULTS: { [fault: string]: [fails: string[], make: () => session.S
       })(),
   ],
   'lists a hundred at most': [
-    ['listing: all passes hundreds'],
+    ['listing: all passes more than a thousand'],
     () =>
       new (class extends Plain {
         override all(callback: Callback<{ [id: string]: Data }>): void {
@@ -397,7 +397,12 @@ const RECORD_FAULTS: { [fault: string]: [fails: string[], Faulty: new () => Reco
     },
   ],
   'keeps the old end when it writes': [
-    ['write: moves the end, whatever the condition', 'write: of a record that has ended keeps none'],
+    [
+      'write: moves the end, whatever the condition',
+      'write: of a record that has ended keeps none',
+      'renew: given an end, moves only a record that ends then still',
+      'renew: given an end, neither keeps a removed record nor undoes what is written meanwhile',
+    ],
     class extends MemoryStore {
       override write(...[id, text, expires, condition]: WriteArguments): string | null {
         return super.write(id, text, super.read(id)?.expires ?? expires, condition)
@@ -408,7 +413,9 @@ const RECORD_FAULTS: { [fault: string]: [fails: string[], Faulty: new () => Reco
     [
       'renew: moves the end, and neither text nor version',
       'renew: can bring the end nearer',
+      'renew: given an end, moves only a record that ends then still',
       'classic: get, set, touch, destroy and all work over the records',
+      'classic: a cookie may end at a number of ms since the epoch',
     ],
     class extends MemoryStore {
       override renew(id: string): boolean {
@@ -429,6 +436,7 @@ const RECORD_FAULTS: { [fault: string]: [fails: string[], Faulty: new () => Reco
     [
       'expiry: an expired record is absent to every method',
       'renew: is false and makes nothing where there is no record',
+      'renew: given an end, moves only a record that ends then still',
       'parallel: a record that is removed among writers and renewals never comes back',
     ],
     class extends MemoryStore {
@@ -467,6 +475,7 @@ const RECORD_FAULTS: { [fault: string]: [fails: string[], Faulty: new () => Reco
       'write: version: neither an absent nor an expired record is written over',
       'write: version: one from before a record was removed and made anew does not fit',
       'renew: is false and makes nothing where there is no record',
+      'renew: given an end, neither keeps a removed record nor undoes what is written meanwhile',
       'remove: tells whether there was a live record',
       'remove: given a version deletes only that one',
       'remove: given a version, of many at once one deletes, or one that writes is first',
@@ -489,6 +498,8 @@ const RECORD_FAULTS: { [fault: string]: [fails: string[], Faulty: new () => Reco
       'scan: finds unusual IDs as they are',
       'scan: finds what lives through it, while others come, change and go',
       'scan: finds everything, while what was found is removed',
+      'scan: goes on over more than two pages, and so do records, all and length',
+      'scan: can be left early, and begun again',
     ],
     class extends MemoryStore {
       override scan(cursor: string | null, limit: number): RecordPage {
@@ -497,7 +508,10 @@ const RECORD_FAULTS: { [fault: string]: [fails: string[], Faulty: new () => Reco
     },
   ],
   'counts by number, so that what is removed shifts a scan': [
-    ['scan: finds everything, while what was found is removed'],
+    [
+      'scan: finds what lives through it, while others come, change and go',
+      'scan: finds everything, while what was found is removed',
+    ],
     class extends MemoryStore {
       override scan(cursor: string | null, limit: number): RecordPage {
         const from = Number(cursor ?? 0)
@@ -561,6 +575,7 @@ const RECORD_FAULTS: { [fault: string]: [fails: string[], Faulty: new () => Reco
   'forgets who is whose': [
     [
       'link: notes sessions of a user, once each, and unlink takes that back',
+      'link: notes a session of two users at once, for each until it is taken back',
       'link: keeps users apart, however unusual their names',
       'link: notes a session that is written later, whatever is pruned meanwhile',
       'link: outlasts its end while the session lives, or is to be noted again',
