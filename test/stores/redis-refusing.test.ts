@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import Redis, { Cluster } from 'ioredis'
 import { createClient } from 'redis'
@@ -169,6 +169,28 @@ describeWithOwnRedis('check', () => {
     expect(await new RedisStore({ client }).check()).toEqual([])
     expect(server.cli('dbsize')).toBe('0')
     await close()
+  })
+
+  test('finds nothing wrong with the rights that the documentation names', async () => {
+    const page = readFileSync(path.join(__dirname, '../../docs/production.md'), 'utf8')
+    const [, needed = '', more = ''] = /\(ACL\): `([^`]+)`[^(]*\(`([^`]+)`/.exec(page) ?? []
+    const rights = `${needed} ${more}`.split(/\s+/)
+    expect(rights.length).toBeGreaterThan(15)
+    server.cli('acl', 'setuser', 'app', 'on', '>password', 'resetkeys', '-@all', ...rights)
+    const login = { username: 'app', password: 'password' }
+    const own = [
+      await connectNodeRedis(createClient({ url: `redis://127.0.0.1:${server.port}`, ...login })),
+      await connectIoRedis(new Redis(server.port, { ...login, socketTimeout: 5000, reconnectOnError: () => false })),
+    ]
+    for (const { client, close } of own) {
+      const store = new RedisStore({ client })
+      expect(await store.check()).toEqual([])
+      await store.write('id', text(), later(), 'always')
+      expect(await store.length()).toBe(1)
+      await store.clear()
+      await close()
+    }
+    server.cli('flushall')
   })
 
   test('says what an eviction policy means, and so does a warning at the first login', async () => {
