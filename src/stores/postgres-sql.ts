@@ -137,6 +137,10 @@ export function statements({ table, users, tableString }: Names, layout: Layout)
       UPDATE ${table} t SET expire = ${at('held.until')} FROM held WHERE t.sid = held.id RETURNING t.sid`,
     remove: `${held({ id: 'text', version: 'text' }, ofVersion, 'UPDATE')}
       DELETE FROM ${table} t USING held WHERE t.sid = held.id RETURNING t.sid, ${msOf('t')} AS expires`,
+    removeLinked: `${held({ id: 'text' }, 'true', 'UPDATE')},
+      gone AS (DELETE FROM ${table} t USING held WHERE t.sid = held.id RETURNING t.sid, ${msOf('t')} AS expires),
+      unlinked AS (DELETE FROM ${users} u USING gone WHERE u.user_id = $2 AND u.sid = gone.sid)
+      SELECT sid, expires FROM gone`,
     scan: `SELECT ${record} FROM ${table} t WHERE sid > $1 AND expire > ${at('$2')} ORDER BY sid LIMIT $3`,
     prune: `DELETE FROM ${table} WHERE ${alone} AND expire <= ${at('$1')}
       AND sid IN (SELECT sid FROM ${table} WHERE expire <= ${at('$1')} ORDER BY expire LIMIT $2) RETURNING sid`,

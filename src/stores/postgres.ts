@@ -63,7 +63,7 @@ export class PostgresStore extends RecordStore {
 
   readonly #batches: { flush(): Promise<void> }[] = []
   readonly #reads = this.#together(
-    (reads) => repeatOnce(() => this.#ask('read', reads, [Date.now()]), isCut),
+    (reads) => this.#read(reads),
     (read) => read,
   )
   readonly #inserts = this.#together((writes) => this.#insert(writes, []))
@@ -185,6 +185,17 @@ export class PostgresStore extends RecordStore {
     return rows.map(({ sid }) => sid)
   }
 
+  override async readMany(ids: readonly string[]): Promise<(SessionRecord | null)[]> {
+    return (await this.#read(ids.map((id) => ({ id })))).map((row) => (row ? toRecord(row) : null))
+  }
+
+  override async removeLinked(user: string, ids: readonly string[]): Promise<boolean[]> {
+    const rows = await this.#tables.queryUsers('removeLinked', [ids, userKey(user, LONGEST_USER)])
+    for (const { sid } of rows) this.#renewals.removed(sid)
+    const live = new Set(rows.filter(({ expires }) => expires > Date.now()).map(({ sid }) => sid))
+    return ids.map((id) => live.has(id))
+  }
+
   /** Sends the renewals that wait, and ends what the store has opened. */
   override close(): Promise<void> {
     return (this.#closing ??= this.#close())
@@ -202,6 +213,10 @@ export class PostgresStore extends RecordStore {
     const batches = new Batches({ send, limit: MOST, mayBeOnesFault, ...(join && { join }) })
     this.#batches.push(batches)
     return batches
+  }
+
+  #read(reads: Asked[]): Answers {
+    return repeatOnce(() => this.#ask('read', reads, [Date.now()]), isCut)
   }
 
   #insert(writes: Asked[], over: string[]): Answers {
