@@ -28,6 +28,8 @@ export function statements({ tableName = 'sessions', columnNames = {} }: Schema)
   const data = quoted(columnNames.data ?? 'data')
   const text = `CONVERT(${data} USING utf8mb4)`
   const version = `SHA2(${text}, 256)`
+  // As bytes, as texts of two collations cannot be compared.
+  const hasVersion = `${version} = CAST(? AS BINARY)`
   const columns = `CONVERT(${id} USING utf8mb4) AS id, ${text} AS text, ${expires} AS expires, ${version} AS version`
   const insert = `INSERT INTO ${table} (${id}, ${expires}, ${data})`
   const update = `UPDATE ${table} SET ${data} = ?, ${expires} = ? WHERE ${id} = ?`
@@ -65,14 +67,14 @@ export function statements({ tableName = 'sessions', columnNames = {} }: Schema)
       ON DUPLICATE KEY UPDATE ${expires} = VALUES(${expires}), ${data} = VALUES(${data})`,
     writeExpired: `${update} AND ${expires} <= ?`,
     writePresent: `${update} AND ${expires} > ?`,
-    writeVersion: `${update} AND ${expires} > ? AND ${version} = ?`,
+    writeVersion: `${update} AND ${expires} > ? AND ${hasVersion}`,
     renew: `UPDATE ${table} SET ${expires} = ? WHERE ${id} = ? AND ${expires} > ?`,
     renewFrom: `UPDATE ${table} SET ${expires} = ? WHERE ${id} = ? AND ${expires} > ? AND ${expires} = ?`,
     renewMany: `UPDATE ${table} SET ${expires} = ${fromMany(id)}
       WHERE ${id} ${amongMany} AND ${expires} > ? AND ${expires} = ${fromMany(id)}`,
     remove: `DELETE FROM ${table} WHERE ${id} = ? AND ${expires} > ?`,
     removeMany: `DELETE FROM ${table} WHERE ${id} ${amongMany} AND ${expires} > ?`,
-    removeVersion: `DELETE FROM ${table} WHERE ${id} = ? AND ${expires} > ? AND ${version} = ?`,
+    removeVersion: `DELETE FROM ${table} WHERE ${id} = ? AND ${expires} > ? AND ${hasVersion}`,
     /** Not by comparing with an empty text for the first page: there is a mode in which that is NULL. */
     scan: (limit: number, isFirst: boolean) =>
       `SELECT ${columns} FROM ${table}

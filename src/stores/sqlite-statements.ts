@@ -22,10 +22,12 @@ export function prepare(database: SqliteDatabase, tableName: string) {
   const insert = `INSERT INTO ${table} (id, text, expires, version) VALUES (?, ?, ?, abs(random() >> 11))`
   const overwrite = `ON CONFLICT (id) DO UPDATE SET text = excluded.text, expires = excluded.expires, version = version + 1`
   const update = `UPDATE ${table} SET text = ?, expires = ?, version = version + 1 WHERE id = ? AND expires > ?`
+  const amongMany = 'id IN (SELECT value FROM json_each(?))'
   const end = `(SELECT s.expires FROM ${table} s WHERE s.id = ${links}.id)`
   const endedLink = `(user, id) IN (SELECT user, id FROM ${links} WHERE expires <= ? ORDER BY expires LIMIT ?)`
   return {
     read: statement(`SELECT id, text, expires, version FROM ${table} WHERE id = ? AND expires > ?`),
+    readMany: statement(`SELECT id, text, expires, version FROM ${table} WHERE ${amongMany} AND expires > ?`),
     writeAlways: statement(`${insert} ${overwrite} RETURNING version`),
     writeAbsent: statement(`${insert} ${overwrite} WHERE expires <= ? RETURNING version`),
     writePresent: statement(`${update} RETURNING version`),
@@ -37,6 +39,7 @@ export function prepare(database: SqliteDatabase, tableName: string) {
        RETURNING ${table}.id AS id`,
     ),
     remove: statement(`DELETE FROM ${table} WHERE id = ? RETURNING expires`),
+    removeMany: statement(`DELETE FROM ${table} WHERE ${amongMany} AND expires > ? RETURNING id`),
     removeVersion: statement(`DELETE FROM ${table} WHERE id = ? AND version = ? RETURNING expires`),
     scan: statement(`SELECT id, text, expires, version FROM ${table} WHERE id > ? AND expires > ? ORDER BY id LIMIT ?`),
     prune: statement(
@@ -47,6 +50,7 @@ export function prepare(database: SqliteDatabase, tableName: string) {
     link: statement(`INSERT INTO ${links} (user, id, expires) VALUES (?, ?, ?)
       ON CONFLICT (user, id) DO UPDATE SET expires = max(expires, excluded.expires)`),
     unlink: statement(`DELETE FROM ${links} WHERE user = ? AND id = ?`),
+    unlinkMany: statement(`DELETE FROM ${links} WHERE ${amongMany} AND user = ?`),
     linked: statement(`SELECT id FROM ${links} WHERE user = ? AND (expires > ? OR ${end} IS NOT NULL)`),
     pruneLinks: statement(`DELETE FROM ${links} WHERE ${endedLink} AND ${end} IS NULL`),
     renewLinks: statement(`UPDATE ${links} SET expires = ${end} WHERE ${endedLink} AND ${end} IS NOT NULL`),

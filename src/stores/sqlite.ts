@@ -107,6 +107,14 @@ export class SqliteStore extends RecordStore {
     })
   }
 
+  override readMany(ids: readonly string[]): MaybePromise<Array<SessionRecord | null>> {
+    return this.#access.read(() => {
+      const rows = this.#sql.readMany.all(JSON.stringify(ids), Date.now()) as Row[]
+      const records = new Map(rows.map((row) => [row.id, toRecord(row)]))
+      return ids.map((id) => records.get(id) ?? null)
+    })
+  }
+
   write(id: string, text: string, expires: number, condition: WriteCondition): MaybePromise<number | null> {
     this.#pruning.start()
     const { writeAlways, writeAbsent, writePresent, writeVersion } = this.#sql
@@ -200,6 +208,17 @@ export class SqliteStore extends RecordStore {
 
   override linked(user: string): MaybePromise<string[]> {
     return this.#access.read(() => (this.#sql.linked.all(user, Date.now()) as Row[]).map(({ id }) => id))
+  }
+
+  override removeLinked(user: string, ids: readonly string[]): MaybePromise<boolean[]> {
+    const { removeMany, unlinkMany } = this.#sql
+    const removed = this.#access.write(() => removeMany.all(JSON.stringify(ids), Date.now()) as Row[])
+    return afterwards(removed, (rows) => {
+      const gone = new Set(rows.map(({ id }) => id))
+      for (const id of gone) this.#renewals.removed(id)
+      const unlinked = this.#access.write(() => unlinkMany.run(JSON.stringify([...gone]), user))
+      return afterwards(unlinked, () => ids.map((id) => gone.has(id)))
+    })
   }
 
   /** Looks at the settings that decide whether others wait and what a loss of power costs, and whether the file can be written. */

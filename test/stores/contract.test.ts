@@ -34,6 +34,7 @@ describe('SqliteStore', () => {
   bothContracts(() => {
     const file = path.join(tmpdir(), `sessile-${unique()}.db`)
     const database = new Database(file)
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
     const store = new SqliteStore({ database })
     const close = async (): Promise<void> => {
       await store.close()

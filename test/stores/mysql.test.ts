@@ -191,6 +191,217 @@ describeWith('mysql', 'MysqlStore', () => {
     })
   })
 
+  describe('a server that is not strict', () => {
+    async function lax(columns: string): Promise<MysqlStore> {
+      const pool = database.newPool()
+      pool.on('connection', (connection) => void connection.query("SET SESSION sql_mode = ''"))
+      const tableName = unique()
+      await database.run(
+        `CREATE TABLE ${tableName} (${columns}, expires int unsigned NOT NULL, PRIMARY KEY (session_id))`,
+      )
+      return newStore({ pool, tableName })
+    }
+
+    test.each([
+      [
+        'session_id varchar(128), data text',
+        { value: 'é'.repeat(40_000) },
+        /has 80\d+ bytes, and the column holds 65535/,
+      ],
+      ['session_id varchar(8), data text', {}, /the column of IDs holds 8 characters/],
+      [
+        'session_id varchar(128), data text CHARACTER SET utf8mb3',
+        { value: '🙂' },
+        /some of its characters are not in the charset utf8/,
+      ],
+      [
+        'session_id varchar(128), data text CHARACTER SET latin1',
+        { value: 'ź' },
+        /some of its characters are not in the charset latin1/,
+      ],
+    ])('what a column would cut or garble is refused, and what was there stays: %s', async (columns, more, message) => {
+      const store = await lax(columns)
+      const id = columns.includes('varchar(8)') ? 'an ID of some length' : 'a'
+      if (id === 'a') await store.write('a', text({ value: 'ü' }), inAnHour(), 'absent')
+      const refused = await store.write(id, text(more), inAnHour(), 'always').then(
+        () => undefined,
+        (error: Error) => error,
+      )
+      expect(refused).toBeInstanceOf(RangeError)
+      expect(refused?.message).toMatch(message)
+      expect((await store.read('a'))?.text).toBe(id === 'a' ? text({ value: 'ü' }) : undefined)
+    })
+  })
+
+  describe('what is asked for in one turn', () => {
+    /** A pool that counts statements, and a store that knows its table and settings. */
+    async function counted() {
+      const pool = database.newPool()
+      const statements: string[] = []
+      const counting = {
+        execute: (query: { sql: string }, values: unknown[]) => {
+          statements.push(query.sql)
+          return pool.execute(query, values as string[])
+        },
+        getConnection: () => pool.getConnection(),
+      }
+      const tableName = unique()
+      const store = newStore({ pool: counting, tableName })
+      const ends = new Map<string, number>()
+      for (let n = 0; n < 40; n++) {
+        await store.write(`s${n}`, text({ n }), inAnHour(), 'absent')
+        ends.set(`s${n}`, (await store.read(`s${n}`))?.expires as number)
+      }
+      statements.length = 0
+      return { store, statements, tableName, ends, pool }
+    }
+
+    test('is read by one statement, the same for every number', async () => {
+      const { store, statements } = await counted()
+      for (const size of [2, 17, 40]) {
+        const ids = [...Array.from({ length: size }, (_, n) => `s${n}`), 'none', 's0']
+        const records = await Promise.all(ids.map((id) => store.read(id)))
+        expect(records.map((record) => record && (JSON.parse(record.text) as { n: number }).n)).toEqual([
+          ...Array(size).keys(),
+          null,
+          0,
+        ])
+        expect(records[0]).not.toBe(records.at(-1))
+      }
+      expect(statements).toHaveLength(3)
+      expect(new Set(statements).size).toBe(1)
+    })
+
+    test('renewals go together, each only over the end that was read', async () => {
+      const { store, statements, ends, tableName } = await counted()
+      const later = (id: string): number => (ends.get(id) as number) + HOUR
+      const renew = (id: string, from = ends.get(id)): Promise<boolean> => store.renew(id, later(id), from)
+      await renew('s39')
+      statements.length = 0
+      const ids = ['s0', 's1', 's2', 's3']
+      const renewed = ids.map((id) => renew(id))
+      const stale = renew('s4', (ends.get('s4') as number) - 1000)
+      await store.write('s1', text(), inAnHour() - HOUR / 2, 'present')
+      await store.remove('s2')
+      await database.run(`UPDATE ${tableName} SET expires = expires + 5 WHERE session_id = 's3'`)
+      expect(await Promise.all(renewed)).toEqual([true, false, false, false])
+      expect(await stale).toBe(false)
+      expect(statements.filter((sql) => /SET .*expires.* = CASE/.test(sql))).toHaveLength(1)
+      expect((await store.read('s0'))?.expires).toBe(later('s0'))
+      expect((await store.read('s3'))?.expires).toBe((ends.get('s3') as number) + 5000)
+      expect((await store.read('s4'))?.expires).toBe(ends.get('s4'))
+    })
+
+    test('close sends the renewals that wait', async () => {
+      const { store, ends, tableName } = await counted()
+      const to = (ends.get('s1') as number) + HOUR
+      await store.renew('s0', to, ends.get('s0'))
+      const renewed = ['s1', 's2'].map((id) => store.renew(id, to, ends.get(id)))
+      await store.close()
+      expect(await Promise.all(renewed)).toEqual([true, true])
+      expect((await newStore({ tableName }).read('s1'))?.expires).toBe(to)
+    })
+
+    /** Ends three reads that wait for a lock in the way given, and gives what becomes of them. */
+    async function endedReads(how: 'KILL QUERY' | 'KILL') {
+      const { store, tableName } = await counted()
+      const connection = await database.pool.getConnection()
+      await connection.query(`LOCK TABLES ${tableName} WRITE`)
+      const outcomes = Promise.allSettled(['s0', 's1', 'none'].map((id) => store.read(id)))
+      const waiting = `SELECT id FROM information_schema.processlist WHERE db = ? AND state LIKE 'Waiting for table%'`
+      let id: unknown
+      await expect
+        .poll(async () => (id = (await database.rows(waiting, [database.name]))[0]?.['id']))
+        .toEqual(expect.any(Number))
+      await database.run(`${how} ${Number(id)}`)
+      if (how === 'KILL QUERY') await outcomes
+      await connection.query('UNLOCK TABLES')
+      connection.release()
+      expect(await store.read('s0')).not.toBeNull()
+      return outcomes
+    }
+
+    test('a statement that is cancelled fails each of its requests, once', async () => {
+      const failure = { status: 'rejected', reason: { code: 'ER_QUERY_INTERRUPTED' } }
+      expect(await endedReads('KILL QUERY')).toMatchObject([failure, failure, failure])
+    })
+
+    test('reads whose connection is lost are asked again', async () => {
+      const found = (n: number): object => ({ status: 'fulfilled', value: { text: text({ n }) } })
+      expect(await endedReads('KILL')).toMatchObject([found(0), found(1), { status: 'fulfilled', value: null }])
+    })
+
+    test('an ID that the column cannot have fails no others', async () => {
+      const tableName = unique()
+      await database.run(`CREATE TABLE ${tableName} (session_id varchar(128) CHARACTER SET latin1 NOT NULL,
+        expires int unsigned NOT NULL, data mediumtext, PRIMARY KEY (session_id))`)
+      const store = newStore({ tableName })
+      await store.write('a', text(), inAnHour(), 'absent')
+      const [found] = await Promise.allSettled(['a', 'ź', 'A'].map((id) => store.read(id)))
+      expect(found).toMatchObject({ status: 'fulfilled', value: { text: text() } })
+      expect(await store.read('A')).toBeNull()
+    })
+  })
+
+  describe('check', () => {
+    test('finds nothing where all is well, and makes a missing table', async () => {
+      expect(await newStore().check()).toEqual([])
+    })
+
+    test('says what to do about a table, a server and a pool', async () => {
+      const tableName = unique()
+      await database.run(`CREATE TABLE ${tableName} (session_id varchar(32) CHARACTER SET latin1 NOT NULL,
+        expires int unsigned NOT NULL, data text CHARACTER SET latin1, PRIMARY KEY (session_id))`)
+      const pool = database.newPool({ connectionLimit: 1 })
+      pool.on('connection', (connection) => void connection.query("SET sql_mode = '', timestamp = 1000000000"))
+      expect(await newStore({ tableName, pool }).check()).toEqual([
+        expect.stringMatching(/not strict.*SET GLOBAL sql_mode/),
+        expect.stringMatching(/one connection.*raise connectionLimit/),
+        expect.stringMatching(/clock is \d+ s behind this machine's/),
+        expect.stringMatching(/more than 65535 bytes do not fit.*ALTER TABLE .* mediumtext/),
+        expect.stringMatching(/charset latin1.*ALTER TABLE .* utf8mb4/),
+        expect.stringMatching(/varchar\(32\) latin1_.*ALTER TABLE .*varchar\(128\)/),
+      ])
+    })
+
+    test('the ALTER TABLE of its findings help', async () => {
+      const tableName = unique()
+      await database.run(`CREATE TABLE ${tableName} (session_id varchar(32) CHARACTER SET latin1 NOT NULL,
+        expires int unsigned NOT NULL, data text CHARACTER SET latin1, PRIMARY KEY (session_id))`)
+      for (const finding of await newStore({ tableName }).check()) {
+        await database.run(/ALTER TABLE.*/.exec(finding)?.[0] ?? '')
+      }
+      expect(await newStore({ tableName }).check()).toEqual([])
+    })
+
+    test('says which rights are missing, and what keeps the store from working', async () => {
+      const tableName = await newTable()
+      const user = unique()
+      await database.run(`CREATE USER ${user}@'%' IDENTIFIED BY 'a password'`)
+      await database.run(`GRANT SELECT ON ${database.name}.${tableName} TO ${user}@'%'`)
+      const pool = mysqlPromise.createPool(database.settings({ user, password: 'a password' }))
+      try {
+        expect(await newStore({ pool, tableName }).check()).toEqual([
+          expect.stringMatching(/lacks rights: GRANT INSERT, UPDATE, DELETE ON /),
+        ])
+      } finally {
+        await pool.end()
+        await database.run(`DROP USER ${user}@'%'`)
+      }
+      const single = await mysqlPromise.createConnection(database.settings())
+      expect(await newStore({ pool: single, tableName }).check()).toEqual([expect.stringMatching(/single connection/)])
+      await single.query('SET autocommit = 0')
+      expect(await newStore({ pool: single, tableName }).check()).toEqual([
+        expect.stringMatching(/commit by themselves/),
+      ])
+      await single.end()
+      expect(await newStore({ createDatabaseTable: false }).check()).toEqual([
+        expect.stringMatching(/a table is missing; .*\nCREATE TABLE/),
+      ])
+      await expect(newStore({ host: '127.0.0.1', port: 1, user: 'root' }).check()).rejects.toThrow(/ECONNREFUSED/)
+    })
+  })
+
   describe('deadlocks', () => {
     /** Has a statement of the store meet one, and lose: the transaction with fewer changes does. */
     async function meetDeadlock(pool: object): Promise<{ tableName: string; removal: Promise<void> }> {
@@ -276,6 +487,58 @@ describeWith('mysql', 'MysqlStore', () => {
         await expect(store.link('Ģ', 'a', inAnHour())).rejects.toThrow(/must have the charset utf8mb4, .*, not /)
       },
     )
+
+    test('connections that do not commit by themselves are refused', async () => {
+      const pool = database.newPool()
+      pool.on('connection', (connection) => void connection.query('SET autocommit = 0'))
+      await expect(newStore({ pool }).write('a', text(), inAnHour(), 'absent')).rejects.toThrow(
+        /must commit by themselves, or nothing is stored/,
+      )
+    })
+
+    test('where the server has no room for prepared statements, it works without', async () => {
+      const pool = database.newPool()
+      const full = {
+        execute: () => Promise.reject(Object.assign(new Error(), { code: 'ER_MAX_PREPARED_STMT_COUNT_REACHED' })),
+        query: (query: { sql: string }) => pool.query(query),
+        getConnection: () => pool.getConnection(),
+      }
+      await works(newStore({ pool: full }))
+      const store = newStore({ pool: full, tableName: 'What? `no`' })
+      const value = `', expires = 0 -- \\' ", \\\\ \0 🙂 ?`
+      await store.write("it's ?", text({ value }), inAnHour(), 'absent')
+      expect((await store.read("it's ?"))?.text).toBe(text({ value }))
+      await store.link("o'hara?", 'gone', anHourAgo())
+      await store.link("o'hara?", "it's ?", anHourAgo())
+      expect(await store.linked("o'hara?")).toEqual(["it's ?"])
+    })
+
+    test('the time zone of a connection makes no difference', async () => {
+      const tableName = unique()
+      const stores = ['+13:00', '-11:00'].map((zone) => {
+        const pool = database.newPool({ timezone: zone })
+        pool.on('connection', (connection) => void connection.query(`SET time_zone = '${zone}'`))
+        return newStore({ pool, tableName })
+      }) as [MysqlStore, MysqlStore]
+      for (const [one, other] of [stores, stores.toReversed()] as [MysqlStore, MysqlStore][]) {
+        await one.write('a', text(), inAnHour(), 'always')
+        const { expires = 0 } = (await other.read('a')) ?? {}
+        expect(Math.abs(expires - inAnHour())).toBeLessThan(60_000)
+        expect(await other.prune(10)).toBe(0)
+        await one.write('a', text(), anHourAgo(), 'always')
+        expect(await other.read('a')).toBeNull()
+      }
+    })
+
+    test('where an empty text is NULL, everything is found', async () => {
+      const pool = database.newPool()
+      pool.on('connection', (connection) => void connection.query("SET sql_mode = 'EMPTY_STRING_IS_NULL'"))
+      const tableName = await newTable({ ended: 1 })
+      const store = newStore({ pool, tableName })
+      await store.write('a', text(), inAnHour(), 'absent')
+      expect((await store.scan(null, 10)).records.map(({ id }) => id)).toEqual(['a'])
+      expect(await store.prune(10)).toBe(1)
+    })
 
     test('where to connect', async () => {
       const { host, user } = { host: '127.0.0.1', user: 'root' }
@@ -531,6 +794,56 @@ describeWith('mysql', 'MysqlStore', () => {
       expect(await countIn(`${tableName}_user`)).toBe(3)
       await newStore({ tableName }).prune(10)
       expect(await countIn(`${tableName}_user`)).toBe(2)
+    })
+
+    test('removeAll takes the links along', async () => {
+      const tableName = unique()
+      const store = newStore({ tableName })
+      await store.link('ada', 'a', inAnHour())
+      await store.write('a', text(), inAnHour(), 'absent')
+      await store.removeAll()
+      expect([await countIn(tableName), await countIn(`${tableName}_user`)]).toEqual([0, 0])
+    })
+
+    test('links that have ended are pruned until none is left, and those of live sessions looked at once', async () => {
+      const tableName = unique()
+      const store = newStore({ tableName, checkExpirationInterval: 20 })
+      await store.link('ada', 'live', anHourAgo())
+      const end = inAnHour()
+      await store.write('live', text(), end, 'absent')
+      await database.run(
+        `INSERT INTO ${tableName}_user SELECT concat('u', seq), concat('gone', seq), 1 FROM seq_1_to_2500`,
+      )
+      await expect.poll(() => countIn(`${tableName}_user`), { timeout: 20_000 }).toBe(1)
+      expect(await database.rows(`SELECT expires FROM ${tableName}_user`)).toEqual([{ expires: Math.ceil(end / 1000) }])
+    })
+
+    test('pruning links waits for no session, and keeps none waiting', async () => {
+      const tableName = unique()
+      const store = newStore({ tableName })
+      for (const id of ['a', 'b']) await store.write(id, text(), inAnHour(), 'absent')
+      for (const id of ['a', 'b', 'gone']) await store.link('ada', id, anHourAgo())
+      await duringTransaction(database.pool, `UPDATE ${tableName} SET data = '{}'`, async () => {
+        expect(await store.prune(10)).toBe(3)
+      })
+      expect(await countIn(`${tableName}_user`)).toBe(2)
+    })
+
+    test('of 10,000 sessions are listed, and removed a few hundred at a time', async () => {
+      const tableName = unique()
+      const store = newStore({ tableName })
+      await store.link('ada', 'one', anHourAgo())
+      const end = Math.ceil(inAnHour() / 1000)
+      await database.run(`DELETE FROM ${tableName}_user`)
+      await store.count()
+      await database.run(`INSERT INTO ${tableName} SELECT concat('s', seq), ${end}, '{}' FROM seq_1_to_10000`)
+      await database.run(`INSERT INTO ${tableName}_user SELECT 'ada', concat('s', seq), ${end} FROM seq_1_to_10000`)
+      const ids = await store.linked('ada')
+      expect(ids).toHaveLength(10_000)
+      for (let n = 0; n < ids.length; n += 500) {
+        expect((await store.removeLinked('ada', ids.slice(n, n + 500))).every(Boolean)).toBe(true)
+      }
+      expect([await countIn(tableName), await countIn(`${tableName}_user`)]).toEqual([0, 0])
     })
 
     test('noted again, a link lasts until the later end', async () => {
