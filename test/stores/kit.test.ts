@@ -576,9 +576,9 @@ const RECORD_FAULTS: { [fault: string]: [fails: string[], Faulty: new () => Reco
     [
       'link: notes sessions of a user, once each, and unlink takes that back',
       'link: keeps users apart, however unusual their names',
+      'link: notes a session of two users at once, for each until it is taken back',
       'link: notes a session that is written later, whatever is pruned meanwhile',
       'link: outlasts its end while the session lives, or is to be noted again',
-      'link: notes a session of two users at once, for each until it is taken back',
     ],
     class extends MemoryStore {
       override linked(): string[] {
