@@ -70,7 +70,7 @@ export function userSessionsApi(users: Users, store: RecordStore, requests: Requ
     async list(target: unknown, req?: IncomingMessage) {
       const request = isRequest(target) ? target : req
       const current = request && requests.sessionOf(request)
-      const own = current && index.keyOf(current.id)
+      const own = current ? index.keysOf(current.id) : []
       return (await index.live(userOf(target))).map((live) => shown(live, own))
     },
     async end(target, handle) {
@@ -83,10 +83,10 @@ export function userSessionsApi(users: Users, store: RecordStore, requests: Requ
     async endOthers(req) {
       const session = requests.sessionOf(req)
       if (!session || users.userOf(session) === undefined) return 0
-      return ended(await index.endAllBut(userOf(req), index.keyOf(session.id)))
+      return ended(await index.endAllBut(userOf(req), index.keysOf(session.id)))
     },
     async index(onProgress) {
-      if (index.keyOf('an ID') !== 'an ID') {
+      if (index.keysOf('an ID')[0] !== 'an ID') {
         throw new OptionError(
           'sessions.users.index cannot work with the option hashIds: the IDs of the sessions are not known',
         )
@@ -116,12 +116,12 @@ function isRequest(target: unknown): target is IncomingMessage {
   return typeof target === 'object' && target !== null && 'headers' in target
 }
 
-function shown({ key, notes, record, lifetime }: Live, own: string | undefined): UserSession {
+function shown({ key, notes, record, lifetime }: Live, own: readonly string[]): UserSession {
   return {
     handle: handleOf(key),
     created: new Date(notes.created ?? record.expires - lifetime),
     lastSeen: new Date(Math.max(notes.seen ?? 0, record.expires - lifetime)),
     about: notes.about,
-    current: key === own,
+    current: own.includes(key),
   }
 }

@@ -40,9 +40,9 @@ export class UserIndex {
     this.#ttl = ttl
   }
 
-  /** The key under which the store has the session with this ID. */
-  keyOf(id: string): string {
-    return this.#store.keyOf?.(id) ?? id
+  /** The keys under which the store may have the session with this ID. */
+  keysOf(id: string): readonly string[] {
+    return this.#store.keysOf?.(id) ?? [id]
   }
 
   link(user: string, id: string, expires: number): MaybePromise<void> {
@@ -67,11 +67,15 @@ export class UserIndex {
     return live.sort((a, b) => (b.notes.created ?? 0) - (a.notes.created ?? 0))
   }
 
-  /** A record that cannot be read counts as none: nobody can use its session. */
   async read(key: string): Promise<Live | undefined> {
+    return this.readById(this.#idOf(key), key)
+  }
+
+  /** A record that cannot be read counts as none: nobody can use its session. */
+  async readById(id: string, key = id): Promise<Live | undefined> {
     const store = this.#store
     try {
-      const record = await (store.readKey ? store.readKey(key) : store.read(key))
+      const record = await store.read(id)
       const cookie = record && store.parse(key, record)?.cookie
       if (!cookie) return undefined
       return { key, record, notes: storedNotes(cookie) ?? {}, lifetime: cookie.originalMaxAge ?? this.#ttl }
@@ -83,15 +87,18 @@ export class UserIndex {
 
   /** Ends a session; a missing one stays in the index, as it may be about to be stored, until the store prunes. */
   async end(user: string, key: string): Promise<boolean> {
-    const store = this.#store
-    const ended = await (store.removeKey ? store.removeKey(key) : store.remove(key))
-    if (ended) await (store.unlinkKey ? store.unlinkKey(user, key) : store.unlink(user, key))
+    const ended = await this.#store.remove(this.#idOf(key))
+    if (ended) await this.#store.unlink(user, this.#idOf(key))
     return ended
   }
 
-  /** Ends all sessions of a user but the one kept, those that come in meanwhile too, and answers how many. */
-  async endAllBut(user: string, kept?: string): Promise<string[]> {
-    const seen = new Set(kept === undefined ? [] : [kept])
+  #idOf(key: string): string {
+    return this.#store.idOf?.(key) ?? key
+  }
+
+  /** Ends all sessions of a user but those kept, those that come in meanwhile too, and answers their keys. */
+  async endAllBut(user: string, kept: readonly string[] = []): Promise<string[]> {
+    const seen = new Set(kept)
     const ended: string[] = []
     for (;;) {
       const keys = (await this.keys(user)).filter((key) => !seen.has(key))

@@ -111,7 +111,7 @@ export class Users implements Feature {
   async #leave(user: string, key: string, error: unknown): Promise<void> {
     if (error !== undefined && isUncertain(error)) return
     try {
-      const now = await this.index.read(this.index.keyOf(key))
+      const now = await this.index.readById(key)
       if (now?.notes.user !== user) await this.index.unlink(user, key)
     } catch {
       // Without its session the entry does not count, and is removed when the store prunes.
@@ -125,7 +125,8 @@ export class Users implements Feature {
    */
   async #bound(user: string, id: string): Promise<void> {
     const live = await this.index.live(user)
-    const own = live.find(({ key }) => key === this.index.keyOf(id))
+    const ownKeys = this.index.keysOf(id)
+    const own = live.find(({ key }) => ownKeys.includes(key))
     const others = live.filter((other) => other !== own)
     if (!own || others.length < this.#max) return
 
@@ -143,8 +144,8 @@ export class Users implements Feature {
   }
 
   async #othersOf(user: string, id: string): Promise<Live[]> {
-    const own = this.index.keyOf(id)
-    return (await this.index.live(user)).filter(({ key }) => key !== own)
+    const own = this.index.keysOf(id)
+    return (await this.index.live(user)).filter(({ key }) => !own.includes(key))
   }
 
   #tooMany(count: number): SessionError {
