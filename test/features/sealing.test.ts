@@ -26,7 +26,7 @@ import { MysqlStore } from '../../src/stores/mysql'
 import { PostgresStore } from '../../src/stores/postgres'
 import { RedisStore } from '../../src/stores/redis'
 import { SqliteStore } from '../../src/stores/sqlite'
-import { recordStoreContract, storeContract } from '../../src/testing'
+import { recordStoreContract, signedCookie, storeContract } from '../../src/testing'
 import { SECRET, withServer } from '../support/app'
 import { describeWith } from '../support/servers'
 
@@ -433,6 +433,38 @@ describe('migration', () => {
       }),
       { numRuns: 1000 },
     )
+  })
+})
+
+describe('the index of users over what was stored before the option user', () => {
+  const userOf = (data: object): string | undefined => (data as { name?: string }).name
+
+  test.each([
+    ['hashed IDs', { hashIds: true }, { hashIds: true }],
+    ['hashed IDs and encryption', { hashIds: true, encryption: KEY }, { hashIds: true, encryption: KEY }],
+    ['plain IDs that are migrated', {}, { hashIds: { migrate: true }, encryption: KEY }],
+  ])('%s: knows the sessions, which go on, until all of them are ended', async (_, before, now) => {
+    const store = new session.MemoryStore()
+    const cookies = await Promise.all(
+      ['Ada', 'Ada', 'Eve'].map((name) => signedCookie({ store, secret: SECRET, data: { name }, ...before })),
+    )
+    const options = { store, secret: SECRET, resave: false, saveUninitialized: false, user: userOf, ...now }
+    const sessions = session(options)
+    const app = express()
+    app.use(sessions)
+    app.get('/', (req, res) => void res.send(userOf(req.session) ?? 'nobody'))
+    await withServer(app, async ({ get }) => {
+      const seen = (): Promise<string[]> =>
+        Promise.all(cookies.map(async (cookie) => (await get('/', { cookie })).body))
+      expect(await sessions.users.list('Ada')).toEqual([])
+      expect(await sessions.users.index()).toBe(3)
+      expect(await sessions.users.index()).toBe(0)
+      expect(await seen()).toEqual(['Ada', 'Ada', 'Eve'])
+      expect(await sessions.users.list('Ada')).toHaveLength(2)
+      expect(await sessions.users.endAll('Ada')).toBe(2)
+      expect(await seen()).toEqual(['nobody', 'nobody', 'Eve'])
+      expect(store.count()).toBe(1)
+    })
   })
 })
 

@@ -45,6 +45,11 @@ export class UserIndex {
     return this.#store.keysOf?.(id) ?? [id]
   }
 
+  /** An ID by which this process knows the session under a key. */
+  idOf(key: string): string {
+    return this.#store.idOf?.(key) ?? key
+  }
+
   link(user: string, id: string, expires: number): MaybePromise<void> {
     return this.#store.link(user, id, expires)
   }
@@ -68,7 +73,7 @@ export class UserIndex {
   }
 
   async read(key: string): Promise<Live | undefined> {
-    return this.readById(this.#idOf(key), key)
+    return this.readById(this.idOf(key), key)
   }
 
   /** A record that cannot be read counts as none: nobody can use its session. */
@@ -87,13 +92,9 @@ export class UserIndex {
 
   /** Ends a session; a missing one stays in the index, as it may be about to be stored, until the store prunes. */
   async end(user: string, key: string): Promise<boolean> {
-    const ended = await this.#store.remove(this.#idOf(key))
-    if (ended) await this.#store.unlink(user, this.#idOf(key))
+    const ended = await this.#store.remove(this.idOf(key))
+    if (ended) await this.#store.unlink(user, this.idOf(key))
     return ended
-  }
-
-  #idOf(key: string): string {
-    return this.#store.idOf?.(key) ?? key
   }
 
   /** Ends all sessions of a user but those kept, those that come in meanwhile too, and answers their keys. */
