@@ -1,6 +1,7 @@
-import { createHash, createHmac, randomBytes } from 'node:crypto'
+import { createHmac, randomBytes } from 'node:crypto'
 import { OptionError } from '../../base/errors'
 import { Recent } from '../../base/recent'
+import { sha256 } from '../../base/sha256'
 import { Envelope, envelopeIn, secretKey, type Encryption } from './envelope'
 import { afterwards, oneByOne, type Callback, type MaybePromise } from '../../base/maybe-promise'
 import type { Secret } from '../../options/options'
@@ -191,7 +192,7 @@ function hasher(hashIds: Exclude<HashIds, false>): (id: string) => string {
   if (typeof hashIds === 'string' || typeof migrate !== 'boolean') {
     throw new OptionError('hashIds option must be true, false, or an object with key, migrate, or both')
   }
-  if (key === undefined) return (id) => HASHED + createHash('sha256').update(id).digest('base64url')
+  if (key === undefined) return (id) => HASHED + sha256(id)
   const secret = secretKey(key)
   if (!secret?.symmetricKeySize) {
     throw new OptionError('hashIds.key option must be a string, a Buffer or a secret KeyObject, and not empty')

@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto'
 import { isUnreadable, OptionError } from '../../base/errors'
 import type { MaybePromise } from '../../base/maybe-promise'
+import { sha256 } from '../../base/sha256'
 import { storedNotes, type SessionNotes } from '../../session/notes'
 import type { RecordStore, SessionRecord } from '../../store/record-store'
 import type { KeyedStore } from '../sealing/sealed-store'
@@ -114,7 +114,7 @@ export class UserIndex {
 
 /** Identifies a session in its user's list. It reveals nothing of the key, which is random. */
 export function handleOf(key: string): string {
-  return createHash('sha256').update('sessile handle\0').update(key).digest('base64url').slice(0, HANDLE_LENGTH)
+  return sha256('sessile handle\0' + key).slice(0, HANDLE_LENGTH)
 }
 
 export async function inChunks<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
