@@ -4,6 +4,10 @@ const MAY_IMPORT = {
   session: ['base'],
   store: ['base', 'session'],
   response: ['base', 'session'],
+  stores: ['base', 'session', 'store'],
+  features: ['base', 'session', 'store', 'stores', 'options'],
+  options: ['base', 'session', 'store', 'features'],
+  request: ['base', 'session', 'store', 'response', 'options', 'features'],
 }
 
 /** The one look up: the data that applications declare on the public face. See src/session/augmented.ts. */
@@ -23,6 +27,13 @@ module.exports = {
       from: { path: `^src/${folder}/`, pathNot: AUGMENTED },
       to: { path: '^src/', pathNot: `^src/(${[folder, ...others].join('|')})/` },
     })),
+    {
+      name: 'features-are-not-known-by-name',
+      comment: 'What a request needs of features is told by their hooks: only types are imported.',
+      severity: 'error',
+      from: { path: '^src/request/' },
+      to: { path: '^src/features/', dependencyTypesNot: ['type-only'] },
+    },
   ],
   options: {
     tsPreCompilationDeps: true,

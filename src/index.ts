@@ -5,6 +5,8 @@ import * as errors from './base/errors'
 import type * as events from './features/events/events'
 import type * as messages from './features/flash/flash'
 import type * as options from './options/options'
+import type * as secrets from './options/secrets'
+import type * as cookieOptions from './session/cookie-options'
 import * as records from './store/record-store'
 import type * as sealed from './features/sealing/sealed-store'
 import * as sessions from './session/session'
@@ -63,7 +65,7 @@ namespace session {
 
   /* eslint-disable @typescript-eslint/no-empty-object-type -- interfaces can be augmented, as those of @types/express-session */
   export interface SessionOptions extends options.SessionOptions {}
-  export interface CookieOptions extends options.CookieOptions {}
+  export interface CookieOptions extends cookieOptions.CookieOptions {}
   /* eslint-enable @typescript-eslint/no-empty-object-type */
 
   export type Sessions = api.Sessions
@@ -76,7 +78,7 @@ namespace session {
   export import RecordStore = records.RecordStore
   export import SessionError = errors.SessionError
 
-  export type Secret = options.Secret
+  export type Secret = secrets.Secret
   export type FurtherOptions = options.FurtherOptions
   export type Transport = options.Transport
   export type HashIds = sealed.HashIds

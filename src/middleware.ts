@@ -8,12 +8,13 @@ import { Commit } from './request/commit'
 import { isBelow } from './request/connection'
 import { readCookies, readTransport } from './request/identify'
 import type { Presented, Signer } from './request/signer'
-import { ownGenerates, Visit, type VisitedRequest } from './request/visit'
+import type { Settings, VisitedRequest } from './request/settings'
+import { ownGenerates, Visit } from './request/visit'
 import { leaveHiddenClasses } from './response/hidden-classes'
 import { holdEnd } from './response/response-end'
 import { SESSION_OWNER } from './session/session'
 import { sessionsApi, type Sessions } from './sessions'
-import { makeSettings, warnOfSkipping, type Settings } from './settings'
+import { makeSettings, warnOfSkipping } from './settings'
 import { followReadiness, type GeneratingStore } from './store/store'
 
 const debug = createDebug('express-session')
@@ -66,7 +67,7 @@ export function createSessions(given: Given, deprecate: (message: string) => voi
 
   return Object.defineProperties(
     session as unknown as Sessions,
-    Object.getOwnPropertyDescriptors(sessionsApi(settings, visitOf)),
+    Object.getOwnPropertyDescriptors(sessionsApi(settings, settings.users, visitOf)),
   )
 
   /** A visit without a response: of a request that has none to end, or of a session of which only the ID is known. */
@@ -109,10 +110,10 @@ function startVisit(
   return visit
 }
 
-function failed({ events, onLoadError }: Settings, { held }: Visit, error: unknown, next: Next): void {
+function failed({ events, onLoadError }: Settings, { claim }: Visit, error: unknown, next: Next): void {
   debug('loading failed: %o', error)
   if (onLoadError === 'error') return next(error)
-  if (events.wants('storeError')) events.emit('storeError', { error, id: held?.key })
+  if (events.wants('storeError')) events.emit('storeError', { error, id: claim.held?.key })
   else warnOfSkipping(error)
   next()
 }

@@ -3,14 +3,15 @@ import type { RequestHandler } from 'express'
 import { OptionError } from './base/errors'
 import type { SessionEvents } from './features/events/events'
 import { flashOver, type Flash } from './features/flash/flash'
+import type { Users } from './features/users/users'
 import { userSessionsApi, type UserSessionsApi } from './features/users/api'
 import { find } from './request/admit'
 import { presentedByApplication } from './request/identify'
 import type { Presented } from './request/signer'
-import { Visit, type VisitedRequest } from './request/visit'
+import type { Settings, VisitedRequest } from './request/settings'
+import { Visit } from './request/visit'
 import type { SessionData } from './session/augmented'
 import { missing, type LiveSession as StoredLive, type Session } from './session/session'
-import type { Settings } from './settings'
 import type { RecordStore } from './store/record-store'
 
 type LiveSession = Session & Partial<SessionData>
@@ -77,8 +78,12 @@ export interface Sessions extends RequestHandler {
 /** Makes a visit without a response: of a request, or of what is presented in its place. */
 type VisitOf = (req: VisitedRequest, presented?: readonly Presented[]) => Visit
 
-export function sessionsApi(settings: Settings, visitOf: VisitOf): Omit<Sessions, keyof RequestHandler> {
-  const { access, events, property, store, users } = settings
+export function sessionsApi(
+  settings: Settings,
+  users: Users | undefined,
+  visitOf: VisitOf,
+): Omit<Sessions, keyof RequestHandler> {
+  const { access, events, property, store } = settings
 
   const visitIn = (req: IncomingMessage): Visit | undefined => {
     const visit = (req as VisitedRequest)[settings.visitKey]
@@ -130,14 +135,14 @@ export function sessionsApi(settings: Settings, visitOf: VisitOf): Omit<Sessions
       }),
     destroy: (id) =>
       quietly(async () => {
-        await visitById(id).destroyById(id)
+        await visitById(id).destroyByKey(id)
         settings.underWay.leave(id)
       }),
     renew: (req) => quietly(async () => visitBehind(req).renew()),
     flash(req) {
       const visit = visitBehind(req)
       return flashOver(
-        () => visit.notes,
+        () => visit.claim.known?.notes,
         (change) => quietly(() => visit.updateNotes(change)),
       )
     },
@@ -150,7 +155,7 @@ export function sessionsApi(settings: Settings, visitOf: VisitOf): Omit<Sessions
           const visit = visitById(id)
           if (!(await loaded(visit))) return false
           const session = visit.requireSession()
-          if (!users.isDue(session, visit.notes)) return false
+          if (!users.isDue(session, visit.claim.known?.notes)) return false
           await visit.save(session)
           return true
         },

@@ -2,60 +2,30 @@ import type { Request } from 'express'
 import uid = require('uid-safe')
 import { OptionError, warnOnce } from './base/errors'
 import { SessionEvents } from './features/events/events'
-import type { Feature } from './features/feature'
-import { hintsBy, type Hints } from './features/hints/hints'
+import { hintsBy } from './features/hints/hints'
 import { renewal } from './features/renewal/renewal'
 import { SealedStore } from './features/sealing/sealed-store'
 import { timeouts } from './features/timeouts/timeouts'
 import { indexedStore, UserIndex } from './features/users/user-index'
 import { Users } from './features/users/users'
-import type { Secret } from './options/options'
+import type { Secret } from './options/secrets'
 import { resolveOptions, type ResolvedOptions } from './options/resolve'
 import type { Given } from './options/recommended'
 import { NOBODY, RequestsUnderWay } from './request/requests-under-way'
 import { Signer } from './request/signer'
-import type { Visit, VisitedRequest } from './request/visit'
-import type { CookieOptions } from './session/cookie-options'
+import type { Settings, VisitedRequest } from './request/settings'
 import { unnoted } from './session/noted'
 import type { Session } from './session/session'
-import type { Serializer } from './session/text'
 import { DEFAULT_TTL, isRecordStore, type RecordStore } from './store/record-store'
-import { storeAccess, type StoreAccess } from './store/store-access'
+import { storeAccess } from './store/store-access'
 import type { Store } from './store/store'
 import { MemoryStore, ttlOf } from './stores/memory'
 
-/** The options, and what is derived from them once, when the middleware is made. */
-export type Settings = Omit<ResolvedOptions, 'hints'> & {
-  readonly store: Store
-  readonly access: () => StoreAccess
-  readonly events: SessionEvents
-  readonly hints: Hints | undefined
-  /** What the options have switched on. */
-  readonly features: readonly Feature[]
-  readonly users: Users | undefined
-  /** The requests under way, by the session that they have. */
-  readonly underWay: RequestsUnderWay
-  readonly serializer: Serializer
-  /** Lifetime, in ms, of a session whose cookie has no expiry. */
-  readonly ttl: number
-  /** When a session ends in the store, in ms since the epoch. */
-  readonly expiresOf: (session: Session) => number
-  /** Whether the store may move a session's end while reading it. */
-  readonly renewsOnRead: boolean
-  readonly idProperty: string
-  readonly storeProperty: string
-  /** The key of the request under which its visit is kept, and the accessors of the session and its ID that use it. */
-  readonly visitKey: symbol
-  readonly sessionAccessor: PropertyDescriptor
-  readonly idAccessor: PropertyDescriptor
-  readonly newId: () => string
-  /** The cookie settings for a request. */
-  readonly cookieFor: (req: VisitedRequest) => CookieOptions
-  readonly signerOf: (req: VisitedRequest) => Signer | undefined
-}
-
 /** @throws OptionError that names the option which cannot be used */
-export function makeSettings(given: Given, deprecate: (message: string) => void): Settings {
+export function makeSettings(
+  given: Given,
+  deprecate: (message: string) => void,
+): Settings & { readonly users: Users | undefined } {
   const options = resolveOptions(given, deprecate)
   const events = new SessionEvents()
   const store = storeOf(options)
@@ -107,6 +77,11 @@ function requireRecordStore(store: Store, option: string): RecordStore {
   )
 }
 
+/** What is kept under `visitKey`. */
+interface Placed {
+  readonly place: { session: unknown; id: unknown }
+}
+
 /** The names under which a request has its session, and accessors that make it when it is looked at. */
 function properties(property: string) {
   const visitKey = Symbol('sessile.visit')
@@ -114,11 +89,11 @@ function properties(property: string) {
     configurable: true,
     enumerable: true,
     get(this: VisitedRequest): unknown {
-      return (this[visitKey] as Visit)[of]
+      return (this[visitKey] as Placed).place[of]
     },
     set(this: VisitedRequest, value: unknown) {
       // An object that only inherits from the request may have a session of its own.
-      if (Object.hasOwn(this, visitKey)) (this[visitKey] as Visit)[of] = value
+      if (Object.hasOwn(this, visitKey)) (this[visitKey] as Placed).place[of] = value
       else Object.defineProperty(this, name, { value, configurable: true, enumerable: true, writable: true })
     },
   })

@@ -68,7 +68,7 @@ export function optionsOf<Options extends object>(
 }
 
 /** @throws OptionError when the check does not accept the value */
-export function demand(value: unknown, check: Check, option: string): void {
+function demand(value: unknown, check: Check, option: string): void {
   const wanted = value === undefined || value === null ? undefined : check(value, option)
   if (wanted) throw new OptionError(`${option} must be ${wanted}; it is ${show(value)}`)
 }
@@ -91,7 +91,7 @@ export function demandEach(
 }
 
 /** Warns of unknown options, and suggests what may be meant: by `elsewhere`, else the most similar name. */
-export function warnOfUnknown(
+function warnOfUnknown(
   options: object,
   checks: object,
   owner: string,

@@ -25,6 +25,11 @@ export function rescue<T, U>(work: () => MaybePromise<T>, handle: (error: unknow
   }
 }
 
+/** `Promise.all` for both: the values themselves, when none is a promise. */
+export function all<T>(values: ReadonlyArray<MaybePromise<T>>): MaybePromise<readonly T[]> {
+  return values.some(isPromise) ? Promise.all(values) : (values as readonly T[])
+}
+
 /** Does the work for each item, one after the other. */
 export function oneByOne<T>(items: readonly T[], work: (item: T) => MaybePromise<unknown>): MaybePromise<void> {
   let done: MaybePromise<unknown> = undefined

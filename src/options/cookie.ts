@@ -1,7 +1,7 @@
 import cookie = require('cookie')
 import { a, aFlag, anything, aString, demandEach, given, show, type Check } from '../base/checks'
 import { OptionError, warnOnce } from '../base/errors'
-import type { CookieOptions } from './options'
+import type { CookieOptions } from '../session/cookie-options'
 
 export const COOKIE_CHECKS: Record<keyof CookieOptions, Check> = {
   maxAge: given(a('a number of ms that leads to a date', (value) => value instanceof Date || isInReach(value))),

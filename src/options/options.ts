@@ -1,13 +1,11 @@
-import type { KeyObject } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
 import type { Request } from 'express'
-import type session = require('../index')
 import type { Encryption } from '../features/sealing/envelope'
 import type { HashIds } from '../features/sealing/sealed-store'
-export type { CookieOptions } from '../session/cookie-options'
-
-/** What signs the cookie: anything that `crypto.createHmac` takes as a key. */
-export type Secret = string | NodeJS.ArrayBufferView | ArrayBuffer | KeyObject
+import type { CookieOptions, SessionData, SessionOptions as Augmented } from '../session/augmented'
+import type { Session } from '../session/session'
+import type { Store } from '../store/store'
+import type { Secret } from './secrets'
 
 /** Carries the session ID in place of the cookie, for example in a header. Nothing is signed or set besides it. */
 export interface Transport {
@@ -35,7 +33,7 @@ export interface SessionOptions {
   /** An older name of the option `name`, which comes first if both are given. */
   key?: string | undefined
   /** The cookie's settings, or a function of the request. Default: `{ path: '/', httpOnly: true }`. */
-  cookie?: session.CookieOptions | ((req: Request) => session.CookieOptions) | undefined
+  cookie?: CookieOptions | ((req: Request) => CookieOptions) | undefined
   /**
    * Makes a new session ID, or a promise of one; it has to be unique, and unguessable (OWASP: at least 64 bits of entropy).
    * Default: 24 random bytes from `uid-safe`.
@@ -50,7 +48,7 @@ export interface SessionOptions {
   /** Also saves new sessions that nothing was put into. Default: `true`, deprecated; use `false`. */
   saveUninitialized?: boolean | undefined
   /** Where sessions are kept. Default: a new `MemoryStore`. */
-  store?: session.Store | undefined
+  store?: Store | undefined
   /**
    * What happens to the stored session when a handler deletes `req.session` or sets it to `null`. `'keep'`: it stays,
    * without the changes of this request. Default: `'keep'`.
@@ -127,7 +125,7 @@ export interface SessionOptions {
    * "log out everywhere" and `maxSessionsPerUser`. Called whenever a session is stored. Needs a record store. Default:
    * nobody.
    */
-  user?: ((session: session.Session & Partial<session.SessionData>) => string | number | null | undefined) | undefined
+  user?: ((session: Session & Partial<SessionData>) => string | number | null | undefined) | undefined
   /** What to record of the request that logged a user in, such as address and user agent. Default: nothing. */
   describe?: ((req: Request) => unknown) | undefined
   /** How many sessions a user may have at once. Default: 0, any number. */
@@ -149,4 +147,4 @@ export interface SessionOptions {
 }
 
 /** What may follow the secret in the short form: all options but the secret. */
-export type FurtherOptions = Omit<session.SessionOptions, 'secret'>
+export type FurtherOptions = Omit<Augmented, 'secret'>

@@ -1,8 +1,9 @@
 import { OptionError } from '../base/errors'
 import { isPromise } from '../base/maybe-promise'
 import { show } from '../base/checks'
-import type { CookieOptions, FurtherOptions, Secret, SessionOptions } from './options'
-import { bytesOf, isSecret } from './secrets'
+import type { CookieOptions } from '../session/cookie-options'
+import type { FurtherOptions, SessionOptions } from './options'
+import { bytesOf, isSecret, type Secret } from './secrets'
 
 /** How long, in ms, a request waits for the store: far longer than a store takes, and less than a visitor or a proxy waits. */
 export const STORE_TIMEOUT = 30_000

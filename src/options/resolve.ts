@@ -1,9 +1,9 @@
 import { warnOnce } from '../base/errors'
 import { isRecordStore } from '../store/record-store'
 import { checkOptions, nameOf } from './checks'
-import type { Secret, SessionOptions } from './options'
+import type { SessionOptions } from './options'
 import { optionsOfCall, STORE_TIMEOUT, type Given } from './recommended'
-import { resolveSecrets } from './secrets'
+import { resolveSecrets, type Secret } from './secrets'
 
 /** The options, checked, with the defaults filled in; one that has no default is `undefined`. */
 export type ResolvedOptions = {

@@ -1,5 +1,8 @@
+import type { KeyObject } from 'node:crypto'
 import { OptionError, warnOnce } from '../base/errors'
-import type { Secret, SessionOptions } from './options'
+
+/** What signs the cookie: anything that `crypto.createHmac` takes as a key. */
+export type Secret = string | NodeJS.ArrayBufferView | ArrayBuffer | KeyObject
 
 export function isSecret(value: unknown): value is Secret {
   return (
@@ -14,7 +17,7 @@ export function isSecret(value: unknown): value is Secret {
  * The secrets as a list, or `undefined` for none.
  * @throws OptionError when one of them cannot sign
  */
-export function resolveSecrets(secret: SessionOptions['secret']): readonly Secret[] | undefined {
+export function resolveSecrets(secret: Secret | Secret[] | undefined): readonly Secret[] | undefined {
   if (Array.isArray(secret) && secret.length === 0) {
     throw new OptionError('secret option array must contain one or more strings')
   }

@@ -2,9 +2,9 @@ import createDebug = require('debug')
 import { isUnreadable, shortened } from '../base/errors'
 import { afterwards, oneByOne, rescue, type MaybePromise } from '../base/maybe-promise'
 import type { NoteChange } from '../features/feature'
-import type { Settings } from '../settings'
+import type { Settings } from './settings'
 import { tolerance } from '../store/record-access'
-import type { Known } from '../store/store-access'
+import type { Known } from '../store/access'
 import type { Presented } from './signer'
 import { isFirstShown, worthOf, type Worth } from './tokens'
 

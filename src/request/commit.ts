@@ -14,7 +14,12 @@ import { isSecure } from './connection'
 import { decide, type Decision } from './decide'
 import type { Signer } from './signer'
 import { joinHeld } from './tokens'
-import { UNSEEN, type Visit } from './visit'
+import { UNSEEN } from './place'
+import { newCookie } from './making'
+import { isUnseenDue, situationOf } from './situation'
+import { confirm, touch, touchUnseen } from './touch'
+import { bounded, underWay } from './turns'
+import type { Visit } from './visit'
 
 const debug = createDebug('express-session')
 
@@ -36,6 +41,7 @@ export class Commit implements EndOfResponse {
   #isTouched = false
   #told: string | undefined
   #failed = false
+  #committing: PromiseLike<void> | undefined
 
   constructor(visit: Visit, res: ServerResponse, next: (error?: unknown) => void, signer: Signer | undefined) {
     this.#visit = visit
@@ -46,16 +52,15 @@ export class Commit implements EndOfResponse {
 
   // Committing the session.
 
+  /** One commit after the other: a stream commits at its beginning, and its end may come before that is done. */
   commit(): MaybePromise<void> {
-    try {
-      return this.#commit()
-    } catch (error) {
-      // A stream is committed at its beginning and at its end, and what cannot be stored is told once.
-      const message = String(error)
-      if (message === this.#told) return
-      this.#told = message
-      throw error
+    if (this.#committing) return this.#committing.then(() => this.commit())
+    const committed = this.#commit()
+    if (isPromise(committed)) {
+      const over = (): void => void (this.#committing = undefined)
+      this.#committing = committed.then(over, over)
     }
+    return committed
   }
 
   #commit(): MaybePromise<void> {
@@ -63,12 +68,12 @@ export class Commit implements EndOfResponse {
     if (visit.state === 'unknown' || visit.state === 'none' || this.#failed) return
     // Responses that are not Node's own are never closed.
     visit.settings.underWay.exit(visit)
-    const { underWay } = visit
-    if (!underWay) return this.#commitNow()
+    const pending = underWay(visit)
+    if (!pending) return this.#commitNow()
     // Tried before waiting: if the session cannot be serialised, a different answer is still possible.
-    const session = visit.peek()
+    const session = visit.place.peek()
     if (session && session !== UNSEEN) serializeData(session, visit.settings.serializer)
-    return underWay.then(() => {
+    return pending.then(() => {
       // Nobody waits for a save before which the response has ended: if it failed, it is tried again, and told here.
       visit.comparison.forgetFailure()
       return this.#commitNow()
@@ -77,13 +82,13 @@ export class Commit implements EndOfResponse {
 
   #commitNow(): MaybePromise<void> {
     const visit = this.#visit
-    let session = visit.peek()
+    let session = visit.place.peek()
     if (session === UNSEEN) {
-      if (!visit.isUnseenDue) {
+      if (!isUnseenDue(visit)) {
         this.#watchForLateChanges()
-        return this.#inBackground(() => visit.touchUnseen())
+        return this.#inBackground(() => touchUnseen(visit))
       }
-      session = visit.look()
+      session = visit.place.look()
     }
     // As in express-session, other falsy values are no session, but do not mean that it was unset.
     if (!session && session !== null && session !== undefined) return
@@ -91,8 +96,8 @@ export class Commit implements EndOfResponse {
     const text = session ? serializeData(live, visit.settings.serializer) : ''
     // Before the decision, as in express-session: a record may have a lifetime and no end, or an end and no lifetime.
     if (session) this.#touch(live)
-    if (session && !this.#headersGone) visit.renewIfDue()
-    const decision = decide(visit.situation(live, text), visit.settings)
+    if (session && !this.#headersGone) visit.claim.renewIfDue()
+    const decision = decide(situationOf(visit, live, text), visit.settings)
     this.#decision = decision
     debug('%s: %s', decision.action, decision.reason)
     const done = this.#carryOut(decision, live, text)
@@ -104,12 +109,13 @@ export class Commit implements EndOfResponse {
     const visit = this.#visit
     switch (decision.action) {
       case 'destroy':
-        return visit.destroyUnset(visit.req[visit.settings.idProperty] as string)
+        visit.state = 'destroyed'
+        return visit.destroyByKey(visit.req[visit.settings.idProperty] as string)
       case 'save':
         if (this.#headersGone && this.#isUnreachable(session)) return
         return afterwards(this.#save(session, text), (isStored) => void (this.#mayTell = isStored))
       case 'touch':
-        if (!decision.setCookie || this.#headersGone) return this.#inBackground(() => visit.touch(session))
+        if (!decision.setCookie || this.#headersGone) return this.#inBackground(() => touch(visit, session))
         return this.#confirm(session)
       case 'nothing':
         this.#mayTell = true
@@ -119,18 +125,18 @@ export class Commit implements EndOfResponse {
   /** The cookie of a session that is not stored anew may be sent if it is still the client's. */
   #confirm(session: LiveSession): MaybePromise<void> {
     const visit = this.#visit
-    const confirm = (): MaybePromise<void> =>
-      afterwards(visit.confirm(session), (isOwn) => {
+    const confirmed = (): MaybePromise<void> =>
+      afterwards(confirm(visit, session), (isOwn) => {
         this.#mayTell = isOwn
-        return isOwn ? this.#inBackground(() => visit.touch(session)) : undefined
+        return isOwn ? this.#inBackground(() => touch(visit, session)) : undefined
       })
-    return rescue(confirm, (error) => this.report(error))
+    return rescue(confirmed, (error) => this.report(error))
   }
 
   /** A new session whose cookie did not leave with the headers could never be found again. */
   #isUnreachable(session: LiveSession): boolean {
-    const { held, req } = this.#visit
-    if (this.#hasTold || held?.key === session.id || this.#visit.knownOf(session)) return false
+    const { claim, req } = this.#visit
+    if (this.#hasTold || claim.held?.key === session.id || claim.knownOf(session)) return false
     const [path] = String(req.url).split('?', 1)
     warnOnce(
       'SESSION_CHANGED_TOO_LATE',
@@ -156,7 +162,7 @@ export class Commit implements EndOfResponse {
     }
     const save = (): MaybePromise<void> =>
       savesItself(session)
-        ? visit.store(session, text)
+        ? bounded(visit.settings, 'save', session.id, () => visit.write(session, text))
         : new Promise<void>((resolve, reject) => {
             session.save((error?: unknown) => (error ? reject(error) : resolve()))
           })
@@ -185,42 +191,54 @@ export class Commit implements EndOfResponse {
     if (visit.state === 'unknown' || visit.state === 'none' || this.#failed) return
     if (streamed) this.#beginStream()
     this.#headersGone = true
-    const session = visit.peek()
+    const session = visit.place.peek()
     if (session === UNSEEN) return
     if (!session || visit.state === 'destroyed') return this.#sendRemoval()
     // The commit has decided; a token that it has given to the client was not known then.
-    const isDue = this.#decision?.setCookie === true || visit.token !== undefined
-    if (!isDue || !this.#mayTell || !visit.holdsPresentToken(session as LiveSession)) return
-    debug('cookie: %s', visit.token === undefined ? this.#decision?.reason : 'new token')
+    const isDue = this.#decision?.setCookie === true || visit.claim.token !== undefined
+    if (!isDue || !this.#mayTell || !visit.claim.holdsPresentToken(session as LiveSession)) return
+    debug('cookie: %s', visit.claim.token === undefined ? this.#decision?.reason : 'new token')
     this.#hasTold = true
     this.#sendId(session as LiveSession)
   }
 
-  /** A reader who comes while a stream is sent finds the session as it was at its beginning. The stream does not wait. */
+  /**
+   * A reader who comes while a stream is sent finds the session as it was at its beginning. The stream does not wait; what
+   * has failed is tried again at its end.
+   */
   #beginStream(): void {
     const visit = this.#visit
-    const session = visit.peek()
+    const session = visit.place.peek()
     const isNew =
-      visit.held === undefined || (session !== UNSEEN && (session as LiveSession | undefined)?.id !== visit.held.key)
-    const committed = this.commit()
+      visit.claim.held === undefined ||
+      (session !== UNSEEN && (session as LiveSession | undefined)?.id !== visit.claim.held.key)
+    const committed = rescue(
+      () => this.commit(),
+      (error) => {
+        this.report(error)
+        visit.comparison.forgetFailure()
+      },
+    )
     if (!isPromise(committed)) return
-    committed.then(undefined, (error: unknown) => this.report(error))
     // Of a session that the client has already, only the store can say whether it still has it.
     this.#mayTell = isNew
   }
 
   /** A cookie is removed by an expired one with the same name, path and domain: RFC 6265bis, section 5.7. */
   #sendRemoval(): void {
-    const { clearCookie, name, transport } = this.#visit.settings
-    const cookie = clearCookie && !transport ? this.#visit.removedCookie : undefined
-    if (cookie) writeSessionCookie(this.#res, name, '', { ...cookie.data, expires: new Date(0) })
+    const { claim, place, settings, state } = this.#visit
+    const { clearCookie, name, transport } = settings
+    if (!clearCookie || transport || state !== 'destroyed' || !claim.held) return
+    const cookie = (place.last && cookieOf(place.last)) ?? newCookie(this.#visit)
+    writeSessionCookie(this.#res, name, '', { ...cookie.data, expires: new Date(0) })
   }
 
   #sendId(session: LiveSession): void {
     const res = this.#res
-    const { held, req, settings } = this.#visit
+    const { claim, req, settings } = this.#visit
+    const { held } = claim
     const key = req[settings.idProperty] as string
-    const id = joinHeld(key, this.#visit.tokenOf(key))
+    const id = joinHeld(key, claim.tokenOf(key))
     if (settings.noStore) res.setHeader('Cache-Control', 'no-store')
     if (settings.transport) return settings.transport.write(req as unknown as Request, res, id)
     if (cookieOf(session).secure && !isSecure(req, settings.proxy)) {
@@ -230,7 +248,7 @@ export class Commit implements EndOfResponse {
     }
     this.#touch(session)
     if (!held) settings.hints?.cookieGiven()
-    const isSame = held?.key === key && this.#visit.token === undefined
+    const isSame = held?.key === key && claim.token === undefined
     const encoded = (isSame ? held.encoded : undefined) ?? (this.#signer as Signer).sign(id)
     writeSessionCookie(res, settings.name, encoded, settingsToSend(cookieOf(session)))
   }
@@ -248,7 +266,7 @@ export class Commit implements EndOfResponse {
   #isChanged(session: LiveSession | undefined, text: string | undefined): boolean {
     const visit = this.#visit
     try {
-      const now = visit.peek()
+      const now = visit.place.peek()
       if (now === UNSEEN || !now || (session && now !== session)) return false
       const live = now as LiveSession
       const textNow = serializeData(live, visit.settings.serializer)
@@ -278,8 +296,14 @@ export class Commit implements EndOfResponse {
     this.#next(error)
   }
 
-  /** Reports an error once the response is over: to the listeners of `storeError`, else to the error handler. */
+  /**
+   * Reports an error once the response is over: to the listeners of `storeError`, else to the error handler. What fails at
+   * the beginning of a stream and at its end is told once.
+   */
   report(error: unknown): void {
+    const message = String(error)
+    if (message === this.#told) return
+    this.#told = message
     const res: ServerResponse & { stream?: { destroyed: boolean } } = this.#res
     const tell = (): void => {
       res.off?.('finish', tell)

@@ -19,9 +19,18 @@ export function isSecure(req: IncomingMessage, trustProxy: boolean | undefined):
 export function isBelow(cookiePath: string, req: IncomingMessage): boolean {
   const url = (req as { originalUrl?: string }).originalUrl ?? req.url ?? '/'
   if (cookiePath === '/' && url.startsWith('/')) return true
-  const pathname = parseurl.original(req)?.pathname ?? '/'
+  const pathname = pathOf(req)
   return (
     pathname.startsWith(cookiePath) &&
     (pathname.length === cookiePath.length || cookiePath.endsWith('/') || pathname[cookiePath.length] === '/')
   )
+}
+
+/** Clients may send anything as the target of a request. What is no URL is below `/` only. */
+function pathOf(req: IncomingMessage): string {
+  try {
+    return parseurl.original(req)?.pathname ?? '/'
+  } catch {
+    return '/'
+  }
 }

@@ -1,5 +1,11 @@
 import type { ServerResponse } from 'node:http'
-import type { Visit } from './visit'
+import type { Presented } from './signer'
+
+/** A request that has a session. */
+interface Visit {
+  readonly claim: { readonly held: Presented | undefined }
+  leave(): void
+}
 
 /** The requests under way in this process, by the key of their session: so that one whose session is ended learns of it. */
 export class RequestsUnderWay {
@@ -17,7 +23,7 @@ export class RequestsUnderWay {
   }
 
   exit(visit: Visit): void {
-    const key = visit.held?.key
+    const key = visit.claim.held?.key
     const visits = key === undefined ? undefined : this.#visits.get(key)
     if (!visits?.delete(visit) || visits.size > 0) return
     this.#visits.delete(key as string)

@@ -4,18 +4,20 @@ import { afterwards, oneByOne, type MaybePromise } from '../base/maybe-promise'
 import { within } from '../base/store-call'
 import { Turns } from '../base/turns'
 import type { AfterSaving, Saving } from '../features/feature'
-import { followUpdate, mergeInto } from '../session/merge'
+import { mergeInto } from '../session/merge'
 import { cookieOf } from '../session/noted'
 import { notesOf, setNotes } from '../session/notes'
 import type { LiveSession } from '../session/session'
 import { serializeData } from '../session/text'
-import type { Known } from '../store/store-access'
-import type { Visit } from './visit'
+import type { Known } from '../store/access'
+import type { Claim } from './claim'
+import type { Comparison } from './comparison'
+import type { Settings, VisitedRequest } from './settings'
 
 const debug = createDebug('express-session')
 
 /** How often a write is tried that other requests keep overtaking. */
-const MAX_TRIES = 100
+export const MAX_TRIES = 100
 
 /** The longest pause between two tries, in ms. */
 const MAX_PAUSE = 50
@@ -29,8 +31,26 @@ function conflictsOf(store: object): Turns<string> {
   return turns
 }
 
+/** The request that stores its session. */
+export interface Writer {
+  readonly settings: Settings
+  readonly req: VisitedRequest
+  readonly claim: Claim
+  readonly comparison: Comparison
+  readonly isOutOfOrder: boolean
+}
+
+/** Until when, in ms since the epoch, a request may wait for the store in one operation. */
+export function deadline({ timeout }: Settings): number {
+  return timeout ? Date.now() + timeout : Infinity
+}
+
 /** One that waits for a store which never answers keeps the others no longer than it waits itself. */
-function inTurn<T>({ settings }: Visit, session: LiveSession, work: () => Promise<T>): MaybePromise<T> {
+export function inTurnOfConflicts<T>(
+  { settings }: Writer,
+  session: LiveSession,
+  work: () => Promise<T>,
+): MaybePromise<T> {
   return conflictsOf(settings.store).take(session.id, () => within(work(), 'save', settings.timeout))
 }
 
@@ -41,14 +61,14 @@ export interface Stored {
 }
 
 /** Stores a request's session over what the request knows of it; `text` is that of its data. */
-export function save(visit: Visit, session: LiveSession, text: string): MaybePromise<Stored> {
-  const known = visit.knownOf(session)
-  if (known?.life?.renewed && !visit.mayWrite(session.id, known.life.renewed)) throw destroyed(session.id)
-  if (visit.isOutOfOrder && visit.settings.conflict === 'error') throw overtaken(session.id)
-  return afterwards(tryToWrite(visit, session, text, known), (stored) => {
+export function save(writer: Writer, session: LiveSession, text: string): MaybePromise<Stored> {
+  const known = writer.claim.knownOf(session)
+  if (known?.life?.renewed && !writer.claim.mayWrite(session.id, known.life.renewed)) throw destroyed(session.id)
+  if (writer.isOutOfOrder && writer.settings.conflict === 'error') throw overtaken(session.id)
+  return afterwards(tryToWrite(writer, session, text, known), (stored) => {
     if (stored) return stored
-    if (!known) return saveOverOwn(visit, session, text)
-    return inTurn(visit, session, () => saveOverOthers(visit, session, known))
+    if (!known) return saveOverOwn(writer, session, text)
+    return inTurnOfConflicts(writer, session, () => saveOverOthers(writer, session, known))
   })
 }
 
@@ -56,15 +76,15 @@ export function save(visit: Visit, session: LiveSession, text: string): MaybePro
  * One try: what is to be noted is noted, the features prepare, the store is asked, the features are told how it ended.
  * `null` when the store has something else than is known.
  */
-function tryToWrite(
-  visit: Visit,
+export function tryToWrite(
+  writer: Writer,
   session: LiveSession,
   text: string,
   known: Known | null | undefined,
-  write = (): MaybePromise<Known | null> => visit.settings.access().write(session, text, known),
+  write = (): MaybePromise<Known | null> => writer.settings.access().write(session, text, known),
 ): MaybePromise<Stored | null> {
-  const notes = visit.notesFor(session, known)
-  const { features } = visit.settings
+  const notes = writer.claim.notesFor(session, known)
+  const { features } = writer.settings
   const written = (): MaybePromise<Stored | null> => {
     if (Object.keys(notes).length > 0 || notesOf(cookieOf(session))) setNotes(cookieOf(session), notes)
     return afterwards(write(), (now) => (now ? { known: now, text } : null))
@@ -74,21 +94,21 @@ function tryToWrite(
   const saving = {
     session,
     key: session.id,
-    req: visit.held?.byApplication ? undefined : visit.req,
+    req: writer.claim.held?.byApplication ? undefined : writer.req,
     stored,
     notes,
-    isChanged: visit.isChangedSinceStored(session, text),
+    isChanged: !writer.comparison.isStoredAs(session, text),
   }
-  return writeBetween(visit, saving, written)
+  return writeBetween(writer, saving, written)
 }
 
 function writeBetween(
-  visit: Visit,
+  writer: Writer,
   saving: Saving,
   write: () => MaybePromise<Stored | null>,
 ): MaybePromise<Stored | null> {
   const after: AfterSaving[] = []
-  const prepared = oneByOne(visit.settings.features, (feature) =>
+  const prepared = oneByOne(writer.settings.features, (feature) =>
     afterwards(feature.saving?.(saving), (one) => void (one && after.push(one))),
   )
   return afterwards(prepared, () => (after.length === 0 ? write() : writeAndTell(after, write)))
@@ -111,31 +131,33 @@ async function writeAndTell(after: AfterSaving[], write: () => MaybePromise<Stor
  * application has stored by itself.
  * @throws SessionError when the key came from the option `genid`, as it may be another session's
  */
-function saveOverOwn(visit: Visit, session: LiveSession, text: string): MaybePromise<Stored> {
-  if (visit.settings.genid) throw idTaken(session.id)
-  return afterwards(tryToWrite(visit, session, text, undefined), (stored) => {
+function saveOverOwn(writer: Writer, session: LiveSession, text: string): MaybePromise<Stored> {
+  if (writer.settings.genid) throw idTaken(session.id)
+  return afterwards(tryToWrite(writer, session, text, undefined), (stored) => {
     if (stored) return stored
     throw destroyed(session.id)
   })
 }
 
 /** Loads what others have stored, and writes this request's session over it or merged with it, until nobody was faster. */
-async function saveOverOthers(visit: Visit, session: LiveSession, known: Known): Promise<Stored> {
-  const { conflict, events, serializer } = visit.settings
-  const until = visit.deadline()
+async function saveOverOthers(writer: Writer, session: LiveSession, known: Known): Promise<Stored> {
+  const { conflict, events, serializer } = writer.settings
+  const until = deadline(writer.settings)
   let base = known
   for (let tries = 1; tries <= MAX_TRIES && Date.now() < until; tries++) {
-    const theirs = await visit.settings.access().load(session.id)
+    const theirs = await writer.settings.access().load(session.id)
     if (!theirs) throw gone(session.id, base)
-    requireOwn(visit, session, base, theirs)
-    const merged = conflict !== 'overwrite' && mergeOthers(visit, session, base, theirs)
+    requireOwn(writer, session, base, theirs)
+    const merged = conflict !== 'overwrite' && mergeOthers(writer, session, base, theirs)
     if (!merged && conflict === 'error') throw overtaken(session.id)
     base = theirs
-    visit.found(session.id, theirs)
+    writer.claim.found(session.id, theirs)
     const text = serializeData(session, serializer)
     const isLast = tries === MAX_TRIES && conflict === 'overwrite'
-    const stored = await tryToWrite(visit, session, text, theirs, () =>
-      isLast ? visit.settings.access().writeOver(session, text) : visit.settings.access().write(session, text, theirs),
+    const stored = await tryToWrite(writer, session, text, theirs, () =>
+      isLast
+        ? writer.settings.access().writeOver(session, text)
+        : writer.settings.access().write(session, text, theirs),
     )
     if (stored) {
       debug('%s what another request has stored', merged ? 'merged with' : 'written over')
@@ -148,69 +170,24 @@ async function saveOverOthers(visit: Visit, session: LiveSession, known: Known):
 }
 
 /** @throws SessionError when the session is not this request's any more: its client's token was replaced, or its user is another */
-function requireOwn(visit: Visit, session: LiveSession, base: Known, theirs: Known): void {
-  if (!visit.mayWrite(session.id, theirs.notes)) throw destroyed(session.id)
-  for (const feature of visit.settings.features) feature.overtaken?.(session, base.notes, theirs.notes)
+export function requireOwn(writer: Writer, session: LiveSession, base: Known, theirs: Known): void {
+  if (!writer.claim.mayWrite(session.id, theirs.notes)) throw destroyed(session.id)
+  for (const feature of writer.settings.features) feature.overtaken?.(session, base.notes, theirs.notes)
 }
 
-function mergeOthers(visit: Visit, session: LiveSession, base: Known, theirs: Known): boolean {
-  const { access, serializer } = visit.settings
+function mergeOthers(writer: Writer, session: LiveSession, base: Known, theirs: Known): boolean {
+  const { access, serializer } = writer.settings
   const merged = mergeInto(session, access().freshDataOf(base), access().freshDataOf(theirs), serializer)
-  return merged && !visit.isOutOfOrder
-}
-
-/**
- * Changes a stored session by a function, which may run again, and has the request's own session take part in it.
- * `restore` makes a session of what is stored.
- */
-export async function update(
-  visit: Visit,
-  session: LiveSession,
-  restore: (known: Known) => LiveSession,
-  change: (session: LiveSession) => unknown,
-): Promise<Stored> {
-  return inTurn(visit, session, () => updateInTurn(visit, session, restore, change))
-}
-
-async function updateInTurn(
-  visit: Visit,
-  session: LiveSession,
-  restore: (known: Known) => LiveSession,
-  change: (session: LiveSession) => unknown,
-): Promise<Stored> {
-  const { access, serializer } = visit.settings
-  const base = visit.knownOf(session) as Known
-  const until = visit.deadline()
-  for (let tries = 1; tries <= MAX_TRIES && Date.now() < until; tries++) {
-    const theirs = await access().load(session.id)
-    if (!theirs) throw gone(session.id, base)
-    requireOwn(visit, session, base, theirs)
-    const newest = restore(theirs)
-    await change(newest)
-    newest.touch()
-    const text = serializeData(newest, serializer)
-    const stored = await tryToWrite(visit, newest, text, theirs)
-    if (stored) {
-      const states = {
-        base: access().freshDataOf(base),
-        before: access().freshDataOf(theirs),
-        after: access().freshDataOf(stored.known),
-      }
-      if (!followUpdate(session, states, serializer)) visit.isOutOfOrder = true
-      return stored
-    }
-    await pauseAfter(tries)
-  }
-  throw tooOften(session.id)
+  return merged && !writer.isOutOfOrder
 }
 
 /** Pauses for a random time, so that those who collided do not do so again. */
-function pauseAfter(tries: number): Promise<void> {
+export function pauseAfter(tries: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, Math.random() * Math.min(tries, MAX_PAUSE)))
 }
 
 /** The error of a save that finds the session gone: expired, by what was known of it, or destroyed. */
-function gone(key: string, { record }: Known): SessionError {
+export function gone(key: string, { record }: Known): SessionError {
   if (!record || record.expires > Date.now()) return destroyed(key)
   return new SessionError(
     'ERR_SESSION_EXPIRED',
@@ -234,7 +211,7 @@ function overtaken(key: string): SessionError {
   )
 }
 
-function tooOften(key: string): SessionError {
+export function tooOften(key: string): SessionError {
   return new SessionError(
     'ERR_SESSION_CONFLICT',
     `session ${shortened(key)} could not be saved: other requests changed it before each of ${MAX_TRIES} tries`,

@@ -2,7 +2,7 @@ import { createSecretKey, type KeyObject } from 'node:crypto'
 import signature = require('cookie-signature')
 import createDebug = require('debug')
 import { Recent } from '../base/recent'
-import type { Secret } from '../options/options'
+import type { Secret } from '../options/secrets'
 import { parseHeld, type Held } from './tokens'
 
 const debug = createDebug('express-session')

@@ -23,14 +23,10 @@ export function canTakeBack(res: HeldResponse): boolean {
  * refuses changes. Made by the prototype's method: those who wait for the head (`on-headers`) wait for the real one.
  */
 export function draftHead(res: HeldResponse, args: unknown[]): Undo {
-  const { _header: before } = res
+  // A head, and what Node derives from it. Adapters start with values of their own.
+  const { _hasBody, _header, chunkedEncoding } = res
   Reflect.apply(ServerResponse.prototype.writeHead, res, args)
-  return () => {
-    res._header = before ?? null
-    // What Node derives from a head, besides its text.
-    res.chunkedEncoding = false
-    res._hasBody = res.req.method !== 'HEAD'
-  }
+  return () => void Object.assign(res, { _hasBody, _header, chunkedEncoding })
 }
 
 /** Where no draft can be made (HTTP/2 sends a head at once; mocks), changes are refused in the same way. */
@@ -61,8 +57,10 @@ export function lookEnded(res: HeldResponse): Undo {
     unshadow()
     res.statusCode = statusCode
     if (!res.stream) res.statusMessage = statusMessage
-    const socket = shield?.remove()
-    if (destroyed || socket) res.once('finish', () => (destroyed ? res.destroy() : socket?.destroy()))
+    const isShielded = shield?.remove() ?? false
+    const { socket } = res
+    // On HTTP/2 the end of the answer closes its stream.
+    if (!res.stream && (destroyed || isShielded)) res.once('finish', () => socket?.destroy())
   }
 }
 
@@ -83,9 +81,9 @@ function shadow(object: object, values: Record<string, unknown>): Undo {
 /**
  * Express destroys the connection of a request that fails after its headers were sent, for example because it was answered
  * twice: calls of `req.socket.destroy()` are ignored, as the connection may be about to carry this answer, or the next
- * one. `remove` returns the socket if it was to be destroyed.
+ * one. `remove` tells whether it was to be destroyed.
  */
-export function shieldSocket(req: IncomingMessage | undefined): { remove(): Socket | undefined } | undefined {
+export function shieldSocket(req: IncomingMessage | undefined): { remove(): boolean } | undefined {
   if (!req || !Object.hasOwn(req, 'socket')) return undefined
   const { socket } = req as { socket: Socket | null }
   // A request that was made up, by a test or an adapter, may have none.
@@ -101,7 +99,7 @@ export function shieldSocket(req: IncomingMessage | undefined): { remove(): Sock
   return {
     remove() {
       req.socket = socket
-      return destroyed ? socket : undefined
+      return destroyed
     },
   }
 }

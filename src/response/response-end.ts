@@ -1,4 +1,3 @@
-import { ServerResponse } from 'node:http'
 import onHeaders = require('on-headers')
 import { isPromise, type MaybePromise } from '../base/maybe-promise'
 import {
@@ -43,10 +42,10 @@ export interface EndOfResponse {
  */
 export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
   if (typeof res.end !== 'function') return
-  const { end, flushHeaders, write, writeHead } = res
+  const { destroy, end, flushHeaders, write, writeHead } = res
   const drafts = canTakeBack(res)
   /** Whether `end` and `write` make the head by `writeHead`, as Node's do; mocks need not. */
-  const makesHead = drafts || res.stream !== undefined || res instanceof ServerResponse
+  const makesHead = drafts || res.stream !== undefined
 
   /** How the response leaves, from when it does. */
   let leaves: 'streamed' | 'whole' | undefined
@@ -121,8 +120,7 @@ export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
         const answer = hooks.onFailure(error)
         release()
         if (answer === 'error' && !isOut()) return void callOff(error, args)
-        if (answer !== 'respond') cutOff(res)
-        hooks.report(error)
+        fail(error, answer)
         finishLater(args)
       },
     )
@@ -187,7 +185,7 @@ export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
     try {
       committed = commit()
     } catch (error) {
-      hooks.report(error)
+      fail(error)
     }
     if (!isPromise(committed)) return Reflect.apply(write, res, args) as boolean
     if (!isOut()) res.writeHead(res.statusCode)
@@ -195,8 +193,7 @@ export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
       if (Reflect.apply(write, res, args)) res.emit?.('drain')
     }
     pending = committed.then(proceed, (error: unknown) => {
-      if (hooks.onFailure(error) !== 'respond') cutOff(res)
-      hooks.report(error)
+      fail(error)
       proceed()
     })
     return false
@@ -218,9 +215,24 @@ export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
     }
   }
 
+  /** The session of an answer that has begun, or is to be given all the same, is not stored. */
+  function fail(error: unknown, answer = hooks.onFailure(error)): void {
+    if (answer !== 'respond') cutOff()
+    hooks.report(error)
+  }
+
+  function cutOff(): void {
+    // Without a code, the end of an HTTP/2 stream looks like that of a whole answer.
+    if (res.stream?.close) res.stream.close(INTERNAL_ERROR)
+    // Not what a response that waits has in its place.
+    else if (typeof destroy === 'function') destroy.call(res)
+  }
+
   function finish(args: unknown[]): HeldResponse {
     state = 'ended'
     try {
+      // A middleware before the sessions may have collected what was written, and nothing has left.
+      if (!isOut()) leaves = undefined
       leave('whole')
       return Reflect.apply(end, res, args) as HeldResponse
     } catch (error) {
@@ -250,7 +262,7 @@ export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
   /** The answer cannot be given: the application gives another one, if nothing has left yet. */
   function callOff(error: unknown, args: unknown[]): HeldResponse {
     if (isOut()) {
-      hooks.report(error)
+      fail(error)
       return finish(args)
     }
     reopen()
@@ -263,12 +275,6 @@ export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
 
 /** Of HTTP/2 (RFC 9113, section 7). To load `node:http2` for it takes longer than to load all of this package. */
 const INTERNAL_ERROR = 0x2
-
-/** Without a code, the end of an HTTP/2 stream looks like that of a whole answer. */
-function cutOff(res: HeldResponse): void {
-  if (res.stream?.close) res.stream.close(INTERNAL_ERROR)
-  else res.destroy?.()
-}
 
 /**
  * What tells of one answer, and would be wrong for the error page in its place: of its body, where to go, for how long to

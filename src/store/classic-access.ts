@@ -8,7 +8,7 @@ import { notesOf, setNotes, storedNotes, type SessionNotes } from '../session/no
 import type { Session } from '../session/session'
 import { Lives, type Life } from './lives'
 import { checkedData, type Store } from './store'
-import type { Known, StoreAccess } from './store-access'
+import type { Known, StoreAccess } from './access'
 
 /** What this process knows of a classic store's sessions: shared by all middlewares of the store. */
 class InThisProcess {

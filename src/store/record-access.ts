@@ -7,7 +7,7 @@ import type { Session } from '../session/session'
 import { cookieIn, dataOf, serializeRecord, wholeText } from '../session/text'
 import type { RecordStore, SessionRecord, WriteCondition } from './record-store'
 import { checkedData } from './store'
-import type { AccessSettings, Known, StoreAccess } from './store-access'
+import type { AccessSettings, Known, StoreAccess } from './access'
 
 /** How far, in ms, an end that was moved while reading may be from the one wanted: a request's own duration, mostly. */
 export function tolerance(lifetime: number): number {

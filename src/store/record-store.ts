@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers'
 import type { SessionData } from '../session/augmented'
 import { plainRecord, type Serializer } from '../session/text'
 import { SessionError, shortened } from '../base/errors'
-import { afterwards, answer, isPromise, type Callback, type MaybePromise } from '../base/maybe-promise'
+import { afterwards, all, answer, isPromise, type Callback, type MaybePromise } from '../base/maybe-promise'
 import { Store } from './store'
 
 export type { Serializer }
@@ -63,7 +63,7 @@ export abstract class RecordStore extends Store {
 
   /**
    * The live record with this ID, or `null`. Given `renewTo` (ms since the epoch), the store may move the record's end
-   * there in the same round trip and say so with `renewed: true`, or ignore it.
+   * there in the same round trip, or to where the session's own lifetime ends, and say so with `renewed: true`; or ignore it.
    */
   abstract read(id: string, renewTo?: number): MaybePromise<SessionRecord | null>
   /** Writes text and end (ms since the epoch) if the condition holds. Answers the new version, or `null` if it does not. */
@@ -102,6 +102,14 @@ export abstract class RecordStore extends Store {
   unlink?(user: string, id: string): MaybePromise<void>
   /** The IDs noted for a user; some of them may be gone by now. */
   linked?(user: string): MaybePromise<string[]>
+  /** What `read` answers for each of these IDs (a few hundred, each once), in their order. Without it they are read one by one. */
+  readMany?(ids: readonly string[]): MaybePromise<ReadonlyArray<SessionRecord | null>>
+  /**
+   * Deletes these records (a few hundred, each once) and undoes their links to the user; answers for each whether there was
+   * such a live record. Where there was none the link stays, as the record may be about to be written. Without it, `remove`
+   * and `unlink` are called for each.
+   */
+  removeLinked?(user: string, ids: readonly string[]): MaybePromise<readonly boolean[]>
 
   /** When a session ends, in ms since the epoch: at its cookie's expiry, if that is a time, else `ttl` from now. */
   expiresOf(data: { cookie?: { expires?: unknown } }): number {
@@ -200,6 +208,26 @@ export abstract class RecordStore extends Store {
       before = page
     }
   }
+}
+
+/** `readMany` of any record store. */
+export function readMany(
+  store: RecordStore,
+  ids: readonly string[],
+): MaybePromise<ReadonlyArray<SessionRecord | null>> {
+  return store.readMany ? store.readMany(ids) : all(ids.map((id) => store.read(id)))
+}
+
+/** `removeLinked` of any record store. */
+export function removeLinked(
+  store: RecordStore,
+  user: string,
+  ids: readonly string[],
+): MaybePromise<readonly boolean[]> {
+  if (store.removeLinked) return store.removeLinked(user, ids)
+  const removeOne = (id: string): MaybePromise<boolean> =>
+    afterwards(store.remove(id), (removed) => (removed ? afterwards(store.unlink?.(user, id), () => true) : false))
+  return all(ids.map(removeOne))
 }
 
 /** Whether a scan goes in circles. A cursor alone may stay the same, as the name of a scan that the server keeps. */

@@ -42,7 +42,13 @@ export class Batches<Request, Answer> {
     this.#settings = settings
   }
 
-  ask(key: string, request: Request): Promise<Answer> {
+  /** @param isAlone whether it is to be sent at once by itself, as what is large would only keep others waiting */
+  ask(key: string, request: Request, isAlone = false): Promise<Answer> {
+    if (isAlone) {
+      const alone = waitingFor<Request, Answer>(key, request)
+      this.#send([alone])
+      return alone.answer
+    }
     const waiting = this.#waiting.get(key)
     if (waiting) {
       const joined = this.#settings.join?.(waiting.request, request)
@@ -65,6 +71,14 @@ export class Batches<Request, Answer> {
     if (!waiting || !isSuch(waiting.request)) return
     this.#waiting.delete(key)
     waiting.resolve(answer)
+  }
+
+  /** Has what waits leave when this turn of the event loop ends, without the rest of the pause. */
+  hurry(): void {
+    if (!this.#timer) return
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#immediate = setImmediate(() => this.#leave())
   }
 
   /** Sends what waits, and resolves when everything that was sent has been answered, or has failed. */
@@ -90,19 +104,23 @@ export class Batches<Request, Answer> {
     if (batch.length > 1) batch.sort((a, b) => (a.key < b.key ? -1 : 1))
     this.#waiting = new Map()
     this.#lastLeft = performance.now()
-    const sent: Promise<void> = this.#send(batch).finally(() => this.#underWay.delete(sent))
+    this.#send(batch)
+  }
+
+  #send(batch: readonly Waiting<Request, Answer>[]): void {
+    const sent: Promise<void> = this.#answer(batch).finally(() => this.#underWay.delete(sent))
     this.#underWay.add(sent)
   }
 
   /** Never rejects: each failure goes to those who asked. */
-  async #send(batch: readonly Waiting<Request, Answer>[]): Promise<void> {
+  async #answer(batch: readonly Waiting<Request, Answer>[]): Promise<void> {
     try {
       const answers = await this.#settings.send(batch.map(({ request }) => request))
       for (const [n, waiting] of batch.entries()) waiting.resolve(answers[n] as Answer)
     } catch (error) {
       if (batch.length > 1 && this.#settings.mayBeOnesFault?.(error)) {
         const half = batch.length >> 1
-        await Promise.all([this.#send(batch.slice(0, half)), this.#send(batch.slice(half))])
+        await Promise.all([this.#answer(batch.slice(0, half)), this.#answer(batch.slice(half))])
       } else {
         for (const waiting of batch) waiting.reject(error)
       }
@@ -130,6 +148,8 @@ export interface Renewal {
 /** The most renewals in a batch, and the shortest time, in ms, from one batch to the next. */
 export const LARGEST_RENEWAL = 100
 const RENEWAL_PAUSE = 100
+/** Records that end within so many ms are not kept waiting: they might have ended before their renewal leaves. */
+const ENDS_SOON = 5000
 
 /**
  * The renewals of a store. Nobody needs to wait for one, so they leave at most ten times a second, together. Each answer says
@@ -159,7 +179,9 @@ export class Renewals {
   }
 
   renew(renewal: Renewal): Promise<boolean> {
-    return this.#batches.ask(renewal.id, renewal)
+    const renewed = this.#batches.ask(renewal.id, renewal)
+    if (renewal.from - Date.now() < ENDS_SOON) this.#batches.hurry()
+    return renewed
   }
 
   /** To be called when a record is known to have been written, with its new end: a renewal of its former one is void. */

@@ -27,3 +27,13 @@ export async function issueAgain<T>(
     await new Promise((resolve) => setTimeout(resolve, Math.random() * Math.min(2 ** tries, LONGEST_PAUSE)))
   }
 }
+
+/** Asks once more when the connection was cut: a mere read may be repeated. */
+export async function repeatOnce<T>(read: () => Promise<T>, isCut: (error: unknown) => boolean): Promise<T> {
+  try {
+    return await read()
+  } catch (error) {
+    if (!isCut(error)) throw error
+    return read()
+  }
+}

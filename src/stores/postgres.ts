@@ -1,120 +1,91 @@
-import {
-  a,
-  aFlag,
-  aFunction,
-  aName,
-  aSerializer,
-  has,
-  isPositive,
-  optionsOf,
-  unsupported,
-  type Check,
-} from '../base/checks'
-import { OptionError } from '../base/errors'
+import { optionsOf } from '../base/checks'
 import {
   DEFAULT_TTL,
+  endOf,
   RecordStore,
   type RecordPage,
-  type Serializer,
   type SessionRecord,
-  type WriteCondition,
   type Version,
+  type WriteCondition,
 } from '../store/record-store'
-import { issueAgain } from './issue-again'
+import { Batches, Renewals } from './batches'
+import { repeatOnce } from './issue-again'
 import { surviveLostConnections } from './lost-connections'
+import {
+  invalid,
+  openPool,
+  OPTIONS,
+  pruneInterval,
+  settingsOf,
+  type PostgresQueryable,
+  type PostgresStoreOptions,
+} from './postgres-options'
+import { namesOf, type Statements } from './postgres-sql'
+import { isCut, mayBeOnesFault, PostgresTables, type Row } from './postgres-tables'
 import { Pruning } from './pruning'
+import { userKey } from './user-key'
 
-/** What the store asks of a `pg` Pool or Client. */
-export interface PostgresQueryable {
-  query(text: string, values?: unknown[]): Promise<{ rows: unknown[]; rowCount: number | null }>
+export type { PostgresQueryable, PostgresStoreOptions }
+
+/** What is asked of a session; each kind has the fields that it needs. */
+interface Asked {
+  readonly id: string
+  readonly text?: string
+  readonly expires?: number
+  /** The version that it has to have, or the end; none for any. */
+  readonly version?: Version | undefined
+  readonly from?: number | undefined
+  readonly user?: string
 }
 
-export interface PostgresStoreOptions {
-  /** A Pool or a connected Client of `pg`. It stays yours to end. */
-  pool?: PostgresQueryable | undefined
-  /**
-   * In place of `pool`: where to connect, as a URL or as the settings of a Pool. The store ends what it opens. Default:
-   * the URL in the environment variable `DATABASE_URL`.
-   */
-  conString?: string | undefined
-  conObject?: object | undefined
-  /** The name of the table. Default: `'session'`. The option `user` needs a second one, with `_user` after this name. */
-  tableName?: string | undefined
-  /** The schema of the table. Default: by the connection's search path. */
-  schemaName?: string | undefined
-  /** Makes a missing table when it is first used. Default: `false`. */
-  createTableIfMissing?: boolean | undefined
-  /** Lifetime in seconds of a session whose cookie has no expiry, or a function of the session. Default: 86,400. */
-  ttl?: number | ((session: object) => number) | undefined
-  /** About how often, in seconds, expired sessions are deleted, by one process at a time; `false` for never. Default: 900. */
-  pruneSessionInterval?: number | false | undefined
-  /**
-   * A function from `pruneSessionInterval` in ms to the next pause in ms; `false` for always the same pause. Default: a
-   * random one, between half and one and a half times as long.
-   */
-  pruneSessionRandomizedInterval?: false | ((interval: number) => number) | undefined
-  /** Called with what fails in the background. Default: `console.error`. */
-  errorLog?: ((...message: unknown[]) => void) | undefined
-  /** How sessions become text; it has to be JSON text, as the column is. Default: JSON. */
-  serializer?: Serializer | undefined
-}
+type Answers = Promise<(Row | undefined)[]>
 
-const OPTIONS: Record<keyof PostgresStoreOptions | 'pgPromise' | 'disableTouch', Check> = {
-  pool: a('a Pool or a Client of pg', (value) => has(value, 'query')),
-  conString: aName,
-  conObject: a('the settings of a Pool of pg', (value) => typeof value === 'object'),
-  tableName: aName,
-  schemaName: aName,
-  createTableIfMissing: aFlag,
-  ttl: a('a positive number of seconds, or a function', (value) => typeof value === 'function' || isPositive(value)),
-  pruneSessionInterval: a(
-    'a positive number of seconds, or false for never',
-    (value) => value === false || isPositive(value),
-  ),
-  pruneSessionRandomizedInterval: a(
-    'a function from ms to ms, or false',
-    (value) => value === false || typeof value === 'function',
-  ),
-  errorLog: aFunction,
-  serializer: aSerializer,
-  pgPromise: unsupported('; give its Pool as pool: db.$pool'),
-  disableTouch: unsupported('; give the middleware the option touchAfter: Infinity'),
-}
-
-interface Row {
-  sid: string
-  text: string
-  expires: number
-  version: string
-}
-
-const PRUNE_INTERVAL = 900
-const UNDEFINED_TABLE = '42P01'
-/** A serialization failure, where transactions are isolated more than by default, and a deadlock. */
-const ROLLED_BACK = ['40001', '40P01']
-const TRANSACTION_ABORTED = '25P02'
-/**
- * What PostgreSQL answers, despite `IF NOT EXISTS`, to one of two clients that make a table at the same time: a name is
- * taken in a unique index of its catalogue, by a relation, or by the type of a relation's rows.
- */
-const MADE_MEANWHILE = ['23505', '42P07', '42710']
+/** The most sessions that go together, and the longest text, in characters, that does not go alone. */
+const MOST = 100
+const LONGEST_TOGETHER = 16_384
+/** The bytes of a user's ID that a row of an index surely holds. */
+const LONGEST_USER = 1024
 
 /**
  * Sessions in PostgreSQL, in the table of connect-pg-simple, whose column `sess` may be `json` or `jsonb` (`jsonb` refuses
- * the character U+0000). The version of a record is a hash of its text, made by the server, so that writes of other
- * software change it, too. Statements have no names, so that PgBouncer may pool by transaction. A read never renews, as
- * the request would then wait for the disk.
+ * U+0000 and halves of surrogate pairs). The version of a record is a hash of its text, made by the server, so that writes of
+ * other software change it, too. What is asked for in one turn of the event loop goes together, one statement for each kind;
+ * renewals of what was read leave ten times a second at most. A kind has one statement, however many it is for, and none has
+ * a name, so that PgBouncer may pool by transaction.
  */
 export class PostgresStore extends RecordStore {
   readonly #pool: PostgresQueryable
   readonly #ownPool: { end(): Promise<void> } | undefined
-  readonly #sql: ReturnType<typeof statements>
-  readonly #createTable: boolean
+  readonly #tables: PostgresTables
   readonly #ttlOf: (session: object) => number
   readonly #pruning: Pruning
-  /** Tables being made, by the SQL that makes them. */
-  readonly #making = new Map<string, Promise<void>>()
   #closing: Promise<void> | undefined
+
+  readonly #batches: { flush(): Promise<void> }[] = []
+  readonly #reads = this.#together(
+    (reads) => repeatOnce(() => this.#ask('read', reads, [Date.now()]), isCut),
+    (read) => read,
+  )
+  readonly #inserts = this.#together((writes) => this.#insert(writes, []))
+  readonly #overwrites = this.#together((writes) =>
+    this.#insert(
+      writes,
+      writes.map(({ id }) => id),
+    ),
+  )
+  readonly #updates = this.#together((writes) => this.#update(writes))
+  readonly #removals = this.#together((removals) => this.#ask('remove', removals, [of(removals, 'version')]))
+  readonly #touches = this.#together(
+    (touches) => this.#renew(touches),
+    (_, later) => later,
+  )
+  readonly #renewals = new Renewals(
+    async (renewals) => (await this.#renew(renewals)).map(Boolean),
+    mayBeOnesFault,
+    MOST,
+  )
+  readonly #links = this.#together((links) => this.#askUsers('link', links, [of(links, 'user'), of(links, 'expires')]))
+  readonly #unlinks = this.#together((links) => this.#askUsers('unlink', links, [of(links, 'user')]))
 
   /** @throws OptionError when an option cannot be used, or `pg` is to be loaded and is not installed */
   constructor(options?: PostgresStoreOptions) {
@@ -128,221 +99,146 @@ export class PostgresStore extends RecordStore {
     if (typeof ttl === 'number') this.ttl = ttl * 1000
     this.#ttlOf = typeof ttl === 'function' ? ttl : () => ttl
     if (serializer) this.serializer = serializer
-    this.#createTable = createTableIfMissing
-    this.#sql = statements(schemaName, tableName)
+    this.#tables = new PostgresTables(this.#pool, namesOf(schemaName, tableName), createTableIfMissing)
     const report = (error: unknown): void => errorLog('sessile/postgres: expired sessions could not be deleted:', error)
     this.#pruning = new Pruning((limit) => this.prune(limit), pruneInterval(given), report)
   }
 
-  override expiresOf(data: { cookie: { expires?: unknown } }): number {
-    if (data.cookie.expires) return super.expiresOf(data)
+  override expiresOf(data: { cookie?: { expires?: unknown } }): number {
+    const end = endOf(data)
+    if (end !== undefined) return end
     const ttl: unknown = this.#ttlOf(data)
     if (typeof ttl === 'number' && !Number.isNaN(ttl)) return Date.now() + ttl * 1000
     throw invalid(`option ttl must return a number of seconds; it returned ${String(ttl)}`)
   }
 
   async read(id: string): Promise<SessionRecord | null> {
-    const [row] = await this.#query(this.#sql.read, [id, Date.now()])
+    const row = await this.#reads.ask(id, { id })
     return row ? toRecord(row) : null
   }
 
   async write(id: string, text: string, expires: number, condition: WriteCondition): Promise<string | null> {
-    const values = [id, text, expires]
-    const [row] = await (condition === 'always'
-      ? this.#query(this.#sql.writeAlways, values)
-      : condition === 'absent'
-        ? this.#query(this.#sql.writeAbsent, [...values, Date.now()])
-        : condition === 'present'
-          ? this.#query(this.#sql.writePresent, [...values, Date.now()])
-          : this.#query(this.#sql.writeVersion, [...values, Date.now(), condition.version]))
-    return row?.version ?? null
+    const isOver = typeof condition === 'object'
+    const kind =
+      isOver || condition === 'present' ? this.#updates : condition === 'absent' ? this.#inserts : this.#overwrites
+    const row = await kind.ask(id, { id, text, expires, ...(isOver && condition) }, text.length > LONGEST_TOGETHER)
+    if (!row) return null
+    this.#renewals.written(id, expires)
+    return row.version
   }
 
-  async renew(id: string, expires: number): Promise<boolean> {
-    return (await this.#query(this.#sql.renew, [id, expires, Date.now()])).length > 0
+  /** Given `from`, it may wait a tenth of a second for others to go with. */
+  async renew(id: string, expires: number, from?: number): Promise<boolean> {
+    if (from !== undefined) return this.#renewals.renew({ id, from, expires })
+    if (!(await this.#touches.ask(id, { id, expires }))) return false
+    this.#renewals.written(id, expires)
+    return true
   }
 
   async remove(id: string, version?: Version): Promise<boolean> {
-    const { remove, removeVersion } = this.#sql
-    const [row] = await (version === undefined ? this.#query(remove, [id]) : this.#query(removeVersion, [id, version]))
-    return row !== undefined && row.expires > Date.now()
+    const row = await this.#removals.ask(id, { id, version })
+    if (!row) return false
+    this.#renewals.removed(id)
+    return row.expires > Date.now()
   }
 
   async scan(cursor: string | null, limit: number): Promise<RecordPage> {
-    const rows = await this.#query(this.#sql.scan, [cursor ?? '', Date.now(), limit])
+    const rows = await repeatOnce(() => this.#query('scan', [cursor ?? '', Date.now(), limit]), isCut)
     return { records: rows.map(toRecord), cursor: rows.length < limit ? null : (rows.at(-1) as Row).sid }
   }
 
+  /** Links count as records: one that has ended is deleted, or, if its session lives on, set to end with it. */
   override async prune(limit: number): Promise<number> {
-    const pruned = (await this.#query(this.#sql.prune, [Date.now(), limit])).length
-    if (pruned < limit && (await this.#query(this.#sql.hasUserTable, [])).length > 0) {
-      await this.#query(this.#sql.pruneUsers, [Date.now()])
-    }
-    return pruned
+    const pruned = (await this.#query('prune', [Date.now(), limit])).length
+    if (pruned === limit) return pruned
+    return pruned + (await this.#tables.queryAnyUsers('pruneUsers', [Date.now(), limit - pruned])).length
   }
 
+  /** The links first, so that a session that is linked and written meanwhile is not left without its link. */
   override async removeAll(): Promise<void> {
-    await this.#query(this.#sql.removeAll, [])
+    await this.#tables.queryAnyUsers('removeUsers', [])
+    await this.#query('removeAll', [])
   }
 
   override async count(): Promise<number> {
-    const [row] = await this.#query(this.#sql.count, [Date.now()])
+    const [row] = await repeatOnce(() => this.#query('count', [Date.now()]), isCut)
     return Number((row as unknown as { count: string }).count)
   }
 
+  override check(): Promise<string[]> {
+    return this.#tables.check()
+  }
+
   override async link(user: string, id: string, expires: number): Promise<void> {
-    await this.#queryUsers(this.#sql.link, [user, id, expires])
+    const owner = userKey(user, LONGEST_USER)
+    await this.#links.ask(`${owner} ${id}`, { id, user: owner, expires })
   }
 
   override async unlink(user: string, id: string): Promise<void> {
-    await this.#queryUsers(this.#sql.unlink, [user, id])
+    const owner = userKey(user, LONGEST_USER)
+    await this.#unlinks.ask(`${owner} ${id}`, { id, user: owner })
   }
 
   override async linked(user: string): Promise<string[]> {
-    const rows = await this.#queryUsers(this.#sql.linked, [user, Date.now()])
+    const values = [userKey(user, LONGEST_USER), Date.now()]
+    const rows = await repeatOnce(() => this.#tables.queryUsers('linked', values), isCut)
     return rows.map(({ sid }) => sid)
   }
 
+  /** Sends the renewals that wait, and ends what the store has opened. */
   override close(): Promise<void> {
-    return (this.#closing ??= this.#pruning.stop().then(() => this.#ownPool?.end()))
+    return (this.#closing ??= this.#close())
   }
 
-  /** Makes missing tables only after an error: the database user may have no rights but to the rows of existing ones. */
-  async #query(text: string, values: unknown[], creations = [this.#sql.createTable]): Promise<Row[]> {
+  async #close(): Promise<void> {
+    await Promise.all([this.#pruning.stop(), ...[this.#renewals, ...this.#batches].map((kind) => kind.flush())])
+    await this.#ownPool?.end()
+  }
+
+  #together(
+    send: (asked: Asked[]) => Answers,
+    join?: (waiting: Asked, later: Asked) => Asked,
+  ): Batches<Asked, Row | undefined> {
+    const batches = new Batches({ send, limit: MOST, mayBeOnesFault, ...(join && { join }) })
+    this.#batches.push(batches)
+    return batches
+  }
+
+  #insert(writes: Asked[], over: string[]): Answers {
+    return this.#ask('insert', writes, [of(writes, 'text'), of(writes, 'expires'), Date.now(), over])
+  }
+
+  #update(writes: Asked[]): Answers {
+    const values = [of(writes, 'text'), of(writes, 'expires'), of(writes, 'version'), Date.now()]
+    return this.#ask('update', writes, values)
+  }
+
+  #renew(renewals: Asked[]): Answers {
+    return this.#ask('renew', renewals, [of(renewals, 'expires'), of(renewals, 'from'), Date.now()])
+  }
+
+  /** Asks one statement about all of them, and answers each by its row, if there is one. */
+  async #ask(name: keyof Statements, asked: Asked[], values: unknown[]): Answers {
+    const rows = new Map((await this.#query(name, [of(asked, 'id'), ...values])).map((row) => [row.sid, row]))
+    return asked.map(({ id }) => rows.get(id))
+  }
+
+  async #askUsers(name: keyof Statements, asked: Asked[], values: unknown[]): Answers {
     this.#pruning.start()
-    for (const creation of creations) {
-      try {
-        return await this.#issue(text, values)
-      } catch (error) {
-        if (codeOf(error) !== UNDEFINED_TABLE) throw error
-        if (!this.#createTable) throw missing(creations, error)
-        await this.#made(creation)
-      }
-    }
-    return this.#issue(text, values)
+    await this.#tables.queryUsers(name, [of(asked, 'id'), ...values])
+    return []
   }
 
-  #issue(text: string, values?: unknown[]): Promise<Row[]> {
-    const issue = async (): Promise<Row[]> => (await this.#pool.query(text, values)).rows as Row[]
-    return issueAgain(issue, ROLLED_BACK, TRANSACTION_ABORTED)
+  #query(name: keyof Statements, values: unknown[]): Promise<Row[]> {
+    this.#pruning.start()
+    return this.#tables.query(name, values)
   }
+}
 
-  #queryUsers(text: string, values: unknown[]): Promise<Row[]> {
-    return this.#query(text, values, [this.#sql.createUserTable, this.#sql.createTable])
-  }
-
-  /** All callers share one attempt, and after a failure the next one tries again. */
-  #made(creation: string): Promise<void> {
-    let making = this.#making.get(creation)
-    if (!making) {
-      making = this.#create(creation).finally(() => this.#making.delete(creation))
-      this.#making.set(creation, making)
-    }
-    return making
-  }
-
-  async #create(creation: string): Promise<void> {
-    try {
-      await this.#issue(creation)
-    } catch (error) {
-      if (!MADE_MEANWHILE.includes(codeOf(error))) throw error
-      await this.#issue(creation)
-    }
-  }
+function of<Field extends keyof Asked>(asked: Asked[], field: Field): (Asked[Field] | null)[] {
+  return asked.map((one) => one[field] ?? null)
 }
 
 function toRecord({ sid, text, expires, version }: Row): SessionRecord & { id: string } {
   return { id: sid, text, expires: Number(expires), version }
-}
-
-function codeOf(error: unknown): string {
-  return (error as { code?: string }).code ?? ''
-}
-
-/**
- * Times are compared and stored as connect-pg-simple does, in the time zone of the connection. A DELETE repeats the
- * condition on `expire` outside of its subquery, as PostgreSQL checks only that again for a row that was renewed meanwhile. A
- * link without a session is kept until its own `expire`, as the session may be about to be written; one with a session
- * lives as long.
- */
-function statements(schemaName: string | undefined, tableName: string) {
-  const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
-  const inSchema = (name: string): string => (schemaName === undefined ? '' : `${quoted(schemaName)}.`) + quoted(name)
-  const string = (value: string): string => `'${value.replaceAll("'", "''")}'`
-  const table = inSchema(tableName)
-  const userTable = inSchema(`${tableName}_user`)
-  const time = (parameter: string): string => `to_timestamp(${parameter}::double precision / 1000)`
-  const version = `encode(sha256(convert_to(sess::text, 'UTF8')), 'hex')`
-  const expires = 'round(extract(epoch from expire::timestamptz) * 1000)::double precision AS expires'
-  const columns = `sid, sess::text AS text, ${version} AS version, ${expires}`
-  const insert = `INSERT INTO ${table} AS t (sid, sess, expire) VALUES ($1, $2, ${time('$3')})`
-  const overwrite = 'ON CONFLICT (sid) DO UPDATE SET sess = excluded.sess, expire = excluded.expire'
-  const update = `UPDATE ${table} SET sess = $2, expire = ${time('$3')} WHERE sid = $1 AND expire > ${time('$4')}`
-  const returning = `RETURNING ${version} AS version`
-  const ended = (now: string): string =>
-    `u.expire <= ${time(now)} AND NOT EXISTS (SELECT FROM ${table} t WHERE t.sid = u.sid)`
-  const alone = `(SELECT pg_try_advisory_xact_lock(hashtext('sessile'), hashtext(${string(table)})))`
-  return {
-    read: `SELECT ${columns} FROM ${table} WHERE sid = $1 AND expire > ${time('$2')}`,
-    writeAlways: `${insert} ${overwrite} ${returning}`,
-    writeAbsent: `${insert} ${overwrite} WHERE t.expire <= ${time('$4')} ${returning}`,
-    writePresent: `${update} ${returning}`,
-    writeVersion: `${update} AND ${version} = $5 ${returning}`,
-    renew: `UPDATE ${table} SET expire = ${time('$2')} WHERE sid = $1 AND expire > ${time('$3')} RETURNING sid`,
-    remove: `DELETE FROM ${table} WHERE sid = $1 RETURNING ${expires}`,
-    removeVersion: `DELETE FROM ${table} WHERE sid = $1 AND ${version} = $2 RETURNING ${expires}`,
-    scan: `SELECT ${columns} FROM ${table} WHERE sid > $1 AND expire > ${time('$2')} ORDER BY sid LIMIT $3`,
-    prune: `DELETE FROM ${table} WHERE ${alone} AND expire <= ${time('$1')}
-      AND sid IN (SELECT sid FROM ${table} WHERE expire <= ${time('$1')} ORDER BY expire LIMIT $2) RETURNING sid`,
-    removeAll: `DELETE FROM ${table}`,
-    count: `SELECT count(*) FROM ${table} WHERE expire > ${time('$1')}`,
-    link: `INSERT INTO ${userTable} AS u (user_id, sid, expire) VALUES ($1, $2, ${time('$3')})
-      ON CONFLICT (user_id, sid) DO UPDATE SET expire = greatest(u.expire, excluded.expire)`,
-    unlink: `DELETE FROM ${userTable} WHERE user_id = $1 AND sid = $2`,
-    linked: `WITH gone AS (DELETE FROM ${userTable} u WHERE user_id = $1 AND ${ended('$2')} RETURNING sid)
-      SELECT sid FROM ${userTable} WHERE user_id = $1 AND sid NOT IN (SELECT sid FROM gone)`,
-    hasUserTable: `SELECT FROM to_regclass(${string(userTable)}) AS found WHERE found IS NOT NULL`,
-    pruneUsers: `DELETE FROM ${userTable} u WHERE ${alone} AND ${ended('$1')}`,
-    createTable: `CREATE TABLE IF NOT EXISTS ${table} (
-  sid varchar NOT NULL COLLATE "default" PRIMARY KEY, sess json NOT NULL, expire timestamp(6) NOT NULL
-);
-CREATE INDEX IF NOT EXISTS ${quoted(`IDX_${tableName}_expire`)} ON ${table} (expire);`,
-    createUserTable: `CREATE TABLE IF NOT EXISTS ${userTable} (
-  user_id text NOT NULL, sid varchar NOT NULL, expire timestamp(6) NOT NULL, PRIMARY KEY (user_id, sid)
-);`,
-  }
-}
-
-/** The pause between two prunings in ms, as `Pruning` takes it. */
-function pruneInterval(options: PostgresStoreOptions): number | (() => number) {
-  const { pruneSessionInterval: seconds = PRUNE_INTERVAL, pruneSessionRandomizedInterval: pauseFrom } = options
-  if (seconds === false) return 0
-  const interval = seconds * 1000
-  if (pauseFrom === undefined) return interval
-  return pauseFrom === false ? () => interval : () => pauseFrom(interval)
-}
-
-function settingsOf({ conObject, conString = process.env['DATABASE_URL'] }: PostgresStoreOptions): object {
-  if (conObject) return conObject
-  if (conString) return { connectionString: conString }
-  throw invalid('needs the option pool, conString or conObject, or the environment variable DATABASE_URL')
-}
-
-function openPool(settings: object): PostgresQueryable & { end(): Promise<void> } {
-  let pg: { Pool: new (settings: object) => PostgresQueryable & { end(): Promise<void> } }
-  try {
-    // eslint-disable-next-line @typescript-eslint/no-require-imports -- loaded only by those who use it
-    pg = require('pg') as typeof pg
-  } catch (cause) {
-    throw invalid('needs the package pg for conString and conObject: npm install pg', cause)
-  }
-  return new pg.Pool(settings)
-}
-
-function missing(creations: string[], cause: unknown): OptionError {
-  return invalid(`a table is missing; set the option createTableIfMissing, or run:\n${creations.join('\n')}`, cause)
-}
-
-function invalid(what: string, cause?: unknown): OptionError {
-  return new OptionError(`PostgresStore: ${what}`, { cause })
 }

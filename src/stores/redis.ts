@@ -1,6 +1,5 @@
-import { createHash } from 'node:crypto'
 import type session = require('../index')
-import { a, aSerializer, anything, aString, has, isPositive, optionsOf, unsupported, type Check } from '../base/checks'
+import { a, aSerializer, anything, aString, isPositive, optionsOf, unsupported, type Check } from '../base/checks'
 import { OptionError, warnOnce } from '../base/errors'
 import {
   DEFAULT_TTL,
@@ -11,7 +10,11 @@ import {
   type WriteCondition,
   type Version,
 } from '../store/record-store'
-import { surviveLostConnections } from './lost-connections'
+import { Batches } from './batches'
+import { evictionOf, findingsOf } from './redis-check'
+import { commandsOf, type Commands } from './redis-clients'
+import { LINK, LINKED, READ, REMOVE_LINKED, RENEW, sha1, WRITE, type Reading } from './redis-scripts'
+import { Server } from './redis-server'
 
 export interface RedisStoreOptions {
   /**
@@ -45,20 +48,38 @@ const OPTIONS: Record<keyof RedisStoreOptions | 'disableTTL' | 'disableTouch', C
   disableTouch: unsupported('; give the middleware the option touchAfter: Infinity'),
 }
 
+/** A record that is to be read. */
+interface Request {
+  readonly key: string
+  readonly reading: Reading
+}
+
+/** The most records that are read in one step. */
+const LARGEST_BATCH = 100
+
 /**
- * Sessions in Redis or Valkey, under the keys and in the JSON of connect-redis. Reading renews in the same command
- * (GETEX); a conditional write is one command, too. No command concerns more than one key.
+ * Sessions in Redis or Valkey, under the keys and in the JSON of connect-redis. Reads of one turn of the event loop are one
+ * command, which renews, too, where the server lets it; a conditional write is one command. In a Cluster no command concerns
+ * more than one session.
  */
 export class RedisStore extends RecordStore {
   /** The index by user ends with the sessions in it. */
   override readonly linksExpire = true
   readonly #commands: Commands
+  readonly #server: Server
   readonly #sessions: string
   readonly #users: string
+  readonly #notes: string
   readonly #ttlOf: ((session: session.SessionData) => number) | undefined
   readonly #scanCount: number
-  /** Servers before 6.2 do not know GETEX. */
-  #hasGetex = true
+  readonly #reads = new Batches<Request, SessionRecord | null>({
+    send: (requests) => this.#readEach(requests),
+    limit: LARGEST_BATCH,
+    join: (waiting, later) => (waiting.reading === 'renew' ? waiting : later),
+  })
+  /** Whether the keys of sessions may be on different servers, behind a proxy too, so that no command may have several. */
+  #isSpread: boolean
+  #knowsEviction = false
 
   /** @throws OptionError when an option cannot be used */
   constructor(options: RedisStoreOptions) {
@@ -66,9 +87,12 @@ export class RedisStore extends RecordStore {
     const given = optionsOf(this, RedisStore, options, OPTIONS)
     const { client, prefix = 'sess:', ttl = DEFAULT_TTL / 1000, serializer = JSON, scanCount = 100 } = given
     this.#commands = commandsOf(client)
+    this.#isSpread = this.#commands.isCluster
     this.#sessions = prefix
-    // No key of a session begins like a key of the index, so that neither is taken for the other.
+    // No key of a session begins like another key of ours, so that neither is taken for the other.
     this.#users = (prefix.startsWith('u') ? 'index:' : 'users:') + prefix
+    this.#notes = (prefix.startsWith('o') ? 'done:' : 'once:') + prefix
+    this.#server = new Server(this.#commands, this.#notes)
     this.#scanCount = scanCount
     if (typeof ttl === 'number') this.ttl = ttl * 1000
     this.#ttlOf = typeof ttl === 'function' ? ttl : undefined
@@ -85,79 +109,101 @@ export class RedisStore extends RecordStore {
   async read(id: string, renewTo?: number): Promise<SessionRecord | null> {
     const key = this.#sessions + id
     // Where the session itself decides when it ends, it has to be read first.
-    if (renewTo === undefined || this.#ttlOf || renewTo <= Date.now()) return this.#get(key)
-    const text = await this.#getAndRenew(key, left(renewTo))
-    return text === null ? null : { text, expires: renewTo, version: text, renewed: true }
+    const renews = renewTo !== undefined && renewTo > Date.now() && !this.#ttlOf
+    return this.#reads.ask(key, { key, reading: renews ? 'renew' : 'read' })
+  }
+
+  override readMany(ids: readonly string[]): Promise<ReadonlyArray<SessionRecord | null>> {
+    return this.#look(ids.map((id) => this.#sessions + id))
+  }
+
+  #look(keys: readonly string[]): Promise<ReadonlyArray<SessionRecord | null>> {
+    return this.#readEach(keys.map((key) => ({ key, reading: 'look' })))
   }
 
   /** The end is counted from when it was asked for, so that a slow answer never makes it later than it is. */
-  async #get(key: string): Promise<SessionRecord | null> {
+  async #readEach(requests: readonly Request[]): Promise<ReadonlyArray<SessionRecord | null>> {
+    if (requests.length === 0) return []
+    if (this.#isSpread && requests.length > 1) {
+      return (await Promise.all(requests.map((request) => this.#readEach([request])))).flat()
+    }
     const asked = Date.now()
-    const [reply, pttl] = await Promise.all([this.#call('GET', key), this.#call('PTTL', key)])
-    const lifetime = Number(pttl)
-    const text = textOf(reply)
-    if (text === null || lifetime === GONE) return null
-    return { text, expires: asked + (lifetime === ENDLESS ? this.ttl : lifetime), version: text }
+    const keys = requests.map(({ key }) => key)
+    let found: readonly unknown[]
+    try {
+      const readings = requests.map(({ reading }) => reading)
+      found = (await this.#server.ask(READ, keys, [String(Math.ceil(this.ttl)), ...readings])) as unknown[]
+    } catch (error) {
+      if (this.#noticesSpread(error)) return this.#readEach(requests)
+      if (!isRefusal(error)) throw error
+      found = (await Promise.all(keys.map((key) => this.#readWithoutScripts(key)))).flat()
+    }
+    return keys.map((_, n) => {
+      const text = textOf(found[3 * n])
+      if (text === null) return null
+      const record = { text, expires: asked + Number(found[3 * n + 1]), version: text }
+      return Number(found[3 * n + 2]) === 1 ? { ...record, renewed: true } : record
+    })
   }
 
-  async #getAndRenew(key: string, lifetime: string): Promise<string | null> {
-    if (this.#hasGetex) {
-      try {
-        return textOf(await this.#call('GETEX', key, 'PX', lifetime))
-      } catch (error) {
-        if (!/unknown command/i.test(String(error))) throw error
-        this.#hasGetex = false
-      }
+  /** For a server that has none, and a user who may not run them. */
+  async #readWithoutScripts(key: string): Promise<[text: unknown, left: number, moved: 0]> {
+    const whenMayNot = (error: unknown): number => {
+      if (isRefusal(error)) return ENDLESS
+      throw error
     }
-    const [reply, renewed] = await Promise.all([this.#call('GET', key), this.#call('PEXPIRE', key, lifetime)])
-    return Number(renewed) === 1 ? textOf(reply) : null
+    const [text, left] = await Promise.all([
+      this.#server.ask('get', [key], []),
+      this.#server.ask('pttl', [key], []).catch(whenMayNot),
+    ])
+    return [text, Number(left) === ENDLESS ? this.ttl : Number(left), 0]
+  }
+
+  /** Whether an error says that the keys of one command may not be on different servers. */
+  #noticesSpread(error: unknown): boolean {
+    if (this.#isSpread || !String(error).includes('CROSSSLOT')) return false
+    return (this.#isSpread = true)
   }
 
   async write(id: string, text: string, expires: number, condition: WriteCondition): Promise<string | null> {
-    const key = this.#sessions + id
-    const lifetime = left(expires)
-    if (typeof condition === 'object') {
-      const written = await this.#run(REPLACE, key, sha1(String(condition.version)), text, lifetime)
-      return Number(written) === 1 ? text : null
-    }
-    if (Number(lifetime) <= 0) return (await this.#writeEnded(key, condition)) ? text : null
-    const only = condition === 'absent' ? ['NX'] : condition === 'present' ? ['XX'] : []
-    return (await this.#call('SET', key, text, 'PX', lifetime, ...only)) === null ? null : text
+    return (await this.#write(id, condition, left(expires), text)) ? text : null
   }
 
-  /** A record that has ended already is not written, but removes the one that it would replace. */
-  async #writeEnded(key: string, condition: 'always' | 'absent' | 'present'): Promise<boolean> {
-    if (condition === 'absent') return Number(await this.#call('EXISTS', key)) === 0
-    const removed = Number(await this.#call('UNLINK', key)) === 1
-    return removed || condition === 'always'
+  async renew(id: string, expires: number, from?: number): Promise<boolean> {
+    const ends = from === undefined ? [expires] : [expires, from]
+    return Number(await this.#server.send(RENEW, [this.#sessions + id], ends.map(left))) === 1
   }
 
-  async renew(id: string, expires: number): Promise<boolean> {
-    const key = this.#sessions + id
-    return Number(await this.#call('PEXPIRE', key, left(expires))) === 1
+  remove(id: string, version?: Version): Promise<boolean> {
+    return this.#write(id, version === undefined ? 'present' : { version }, '0', '')
   }
 
-  async remove(id: string, version?: Version): Promise<boolean> {
-    const key = this.#sessions + id
-    const removed =
-      version === undefined ? this.#call('UNLINK', key) : this.#run(REPLACE, key, sha1(String(version)), '', '0')
-    return Number(await removed) === 1
+  async #write(id: string, condition: WriteCondition, lifetime: string, text: string): Promise<boolean> {
+    const wanted = typeof condition === 'object' ? sha1(String(condition.version)) : condition
+    return (await this.#server.change(WRITE, [this.#sessions + id], [wanted, lifetime, text])) === '1'
   }
 
+  /** A server may hold much that is no session: a page goes on until there is one. */
   async scan(cursor: string | null, limit: number): Promise<RecordPage> {
-    const { keys, next } = await this.#scanKeys(this.#sessions, cursor, Math.min(limit, this.#scanCount))
-    const found = await Promise.all(keys.map((key) => this.#get(key).catch(nullIfOtherType)))
-    const ids = keys.map((key) => key.slice(this.#sessions.length))
+    const count = Math.min(limit, this.#scanCount)
+    let page = await this.#scanKeys(this.#sessions, cursor, count)
+    while (page.keys.length === 0 && page.next !== null) {
+      page = await this.#scanKeys(this.#sessions, page.next, this.#scanCount)
+    }
+    const found = await this.#look(page.keys)
+    const ids = page.keys.map((key) => key.slice(this.#sessions.length))
     return {
       records: found.flatMap((record, n) => (record ? [{ id: ids[n] as string, ...record }] : [])),
-      cursor: next,
+      cursor: page.next,
     }
   }
 
   /** The index first, so that a session that is linked and written meanwhile is not left without its entry. */
   override async removeAll(): Promise<void> {
     for (const prefix of [this.#users, this.#sessions]) {
-      for await (const keys of this.#allKeys(prefix)) await Promise.all(keys.map((key) => this.#call('UNLINK', key)))
+      for await (const keys of this.#allKeys(prefix)) {
+        await Promise.all(keys.map((key) => this.#server.send('unlink', [key], [])))
+      }
     }
   }
 
@@ -189,84 +235,76 @@ export class RedisStore extends RecordStore {
     if (!server) throw new Error(`RedisStore: scan cannot go on, no master ${name} is connected`)
     const added = this.#commands.keyPrefix
     const pattern = (added + prefix).replace(/[*?[\]\\^-]/g, '\\$&') + '*'
-    const [next, found] = (await server.call('SCAN', from, 'MATCH', pattern, 'COUNT', String(count))) as unknown[]
-    const keys = (found as unknown[]).map((key) => String(key).slice(added.length))
+    const [next, found] = (await server.call('scan', from, 'match', pattern, 'count', String(count))) as unknown[]
+    const keys = [...new Set((found as unknown[]).map((key) => String(key).slice(added.length)))]
     const then = String(next) === '0' ? servers[at + 1] : server
+    const isOfSession = (key: string): boolean => !key.startsWith(this.#users) && !key.startsWith(this.#notes)
     return {
-      keys: prefix === this.#users ? keys : keys.filter((key) => !key.startsWith(this.#users)),
+      keys: prefix === this.#users ? keys : keys.filter(isOfSession),
       next: then ? `${String(next)} ${then.name}` : null,
     }
   }
 
   override async link(user: string, id: string, expires: number): Promise<void> {
-    await this.#run(LINK, this.#users + user, id, String(expires), String(Date.now()))
+    if (!this.#knowsEviction) this.#warnOfEviction()
+    await this.#server.send(LINK, [this.#users + user], [id, left(expires)])
   }
 
   override async unlink(user: string, id: string): Promise<void> {
-    const key = this.#users + user
-    await this.#call('ZREM', key, id)
+    await this.#server.send('zrem', [this.#users + user], [id])
   }
 
   override async linked(user: string): Promise<string[]> {
-    const key = this.#users + user
-    return ((await this.#call('ZRANGEBYSCORE', key, `(${Date.now()}`, '+inf')) as unknown[]).map(String)
+    return ((await this.#server.ask(LINKED, [this.#users + user], [])) as unknown[]).map(String)
   }
 
-  #call(command: string, key: string, ...args: string[]): Promise<unknown> {
-    return this.#commands.send([command], key, args)
-  }
-
-  async #run({ sha, source }: Script, key: string, ...args: string[]): Promise<unknown> {
+  override async removeLinked(user: string, ids: readonly string[]): Promise<readonly boolean[]> {
+    if (this.#isSpread) return Promise.all(ids.map((id) => this.#removeOne(user, id)))
+    const keys = [this.#users + user, ...ids.map((id) => this.#sessions + id)]
     try {
-      return await this.#commands.send(['EVALSHA', sha, '1'], key, args)
+      const removed = await this.#server.change(REMOVE_LINKED, keys, ids)
+      return ids.map((_, n) => removed[n] === '1')
     } catch (error) {
-      if (!String(error).includes('NOSCRIPT')) throw error
-      return this.#commands.send(['EVAL', source, '1'], key, args)
+      if (this.#noticesSpread(error)) return this.removeLinked(user, ids)
+      throw error
     }
   }
+
+  async #removeOne(user: string, id: string): Promise<boolean> {
+    const removed = await this.remove(id)
+    if (removed) await this.unlink(user, id)
+    return removed
+  }
+
+  /**
+   * Looks whether the server lets sessions be all that they need: rights, scripts, memory, clock, and settings of the client.
+   * Each finding is a sentence that says what to do; none when all is well. Rejects when the server cannot be reached.
+   */
+  override async check(): Promise<string[]> {
+    return findingsOf(this, this.#commands, [this.#sessions, this.#users, this.#notes])
+  }
+
+  /** Asks once, beside what is going on: an evicted key of a user hides sessions from "log out everywhere". */
+  #warnOfEviction(): void {
+    this.#knowsEviction = true
+    evictionOf(this.#commands).then(
+      (found) => {
+        if (found) warnOnce('SESSION_REDIS_EVICTION', found)
+      },
+      () => undefined, // a user who may not ask
+    )
+  }
 }
 
-/** What PTTL answers for a key that does not exist. */
-const GONE = -2
-/** And for one without an end, as other software may have set it. */
+/** What PTTL answers for a key without an end, as other software may have set it. */
 const ENDLESS = -1
 
-interface Script {
-  readonly source: string
-  readonly sha: string
-}
-
-function script(source: string): Script {
-  return { source, sha: sha1(source) }
-}
-
-/**
- * The version is the text, so that writes of other software change it, too. Only its digest is sent: the server compares
- * either in the same time, and a session of 100 KB is written in four fifths of the time.
- */
-const REPLACE = script(`
-local was = redis.call('GET', KEYS[1])
-if not was or redis.sha1hex(was) ~= ARGV[1] then return 0 end
-if tonumber(ARGV[3]) > 0 then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) else redis.call('DEL', KEYS[1]) end
-return 1`)
-
-/** The key of a user lives as long as the last session in it. */
-const LINK = script(`
-local id, ends, now = ARGV[1], ARGV[2], ARGV[3]
-local was = redis.call('ZSCORE', KEYS[1], id)
-if not was or tonumber(was) < tonumber(ends) then redis.call('ZADD', KEYS[1], ends, id) end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-if last[2] then redis.call('PEXPIRE', KEYS[1], string.format('%.0f', last[2] - now)) end
-return 1`)
-
-function sha1(text: string): string {
-  return createHash('sha1').update(text).digest('hex')
-}
+/** The longest lifetime, in ms, that fits into the server's times. */
+const LONGEST = 1e15
 
 /** The ms that are left. Redis gets no absolute time, as with connect-redis: its clock may differ, or it may be too old. */
 function left(expires: number): string {
-  return String(Math.ceil(expires - Date.now()))
+  return String(Math.min(Math.ceil(expires - Date.now()), LONGEST))
 }
 
 /** A client may be configured to return Buffers. */
@@ -274,120 +312,9 @@ function textOf(reply: unknown): string | null {
   return reply === null || typeof reply === 'string' ? reply : (reply as Buffer).toString()
 }
 
-/** With a short or empty prefix, a key of other software may look like one of ours. */
-function nullIfOtherType(error: unknown): null {
-  if (String(error).includes('WRONGTYPE')) return null
-  throw error
-}
-
-/** What the store needs of a client, whatever package it comes from. */
-interface Commands {
-  /** The prefix that the client is configured with, or `''`. `send` adds it; the pattern of a scan has to include it. */
-  readonly keyPrefix: string
-  /** Sends a command (one word or more before the key) to the master that has the key. */
-  send(command: string[], key: string, args: string[]): Promise<unknown>
-  /** Every master, in the order of their names. */
-  servers(): Promise<Server[]>
-}
-
-interface Server {
-  readonly name: string
-  call(...args: string[]): Promise<unknown>
-}
-
-interface IoRedis {
-  readonly isCluster?: boolean
-  readonly status: string
-  readonly options: { keyPrefix?: string; host?: string; port?: number }
-  call(...args: string[]): Promise<unknown>
-  nodes?(role: 'master'): IoRedis[]
-}
-
-interface NodeRedis {
-  readonly _keyPrefix?: string
-  readonly options?: { legacyMode?: boolean }
-  readonly v4?: { sendCommand(args: string[]): Promise<unknown> }
-  sendCommand(args: string[]): Promise<unknown>
-}
-
-interface NodeRedisSentinel extends Omit<NodeRedis, 'sendCommand'> {
-  sendCommand(isReadonly: boolean, args: string[]): Promise<unknown>
-}
-
-interface NodeRedisCluster extends Omit<NodeRedis, 'sendCommand'> {
-  readonly masters: Array<{ address: string }>
-  sendCommand(key: string, isReadonly: boolean, args: string[]): Promise<unknown>
-  nodeClient(master: object): NodeRedis | Promise<NodeRedis>
-}
-
-function commandsOf(client: unknown): Commands {
-  if (has(client, 'call')) return ioRedis(client as IoRedis)
-  // The callback interfaces of these packages, and redis before 4, have no method `connect`.
-  if (!has(client, 'sendCommand', 'connect')) {
-    throw invalid('option client must be a client made by the package redis (4 or later) or ioredis (5 or later)')
-  }
-  surviveLostConnections(client as object, warnOfLostConnection)
-  if (has(client, 'nodeClient')) return nodeRedisCluster(client as NodeRedisCluster)
-  if (has(client, 'getMasterNode')) return nodeRedisSentinel(client as NodeRedisSentinel)
-  return nodeRedis(client as NodeRedis)
-}
-
-function warnOfLostConnection(error: unknown): void {
-  warnOnce('SESSION_REDIS', `the Redis client reports: ${String(error)}; listen to its 'error' events to hear of all`)
-}
-
-function ioRedis(client: IoRedis): Commands {
-  const serverOf = (node: IoRedis): Server => ({
-    name: client.isCluster ? `${node.options.host}:${node.options.port}` : '',
-    call: (...args) => node.call(...args),
-  })
-  return {
-    keyPrefix: client.options.keyPrefix ?? '',
-    send: (command, key, args) => client.call(...command, key, ...args),
-    async servers() {
-      if (!client.isCluster || !client.nodes) return [serverOf(client)]
-      // Before it is connected, the client knows only the nodes that it was configured with.
-      if (client.status !== 'ready') await client.call('PING')
-      return client.nodes('master').map(serverOf).sort(byName)
-    },
-  }
-}
-
-function nodeRedis(client: NodeRedis): Commands {
-  // In the legacy mode of redis 4, the client takes callbacks, and its `v4` returns promises.
-  const sender = (client.options?.legacyMode && client.v4) || client
-  return oneServer((...args) => sender.sendCommand(args), client._keyPrefix)
-}
-
-function nodeRedisSentinel(client: NodeRedisSentinel): Commands {
-  return oneServer((...args) => client.sendCommand(false, args), client._keyPrefix)
-}
-
-function oneServer(call: Server['call'], keyPrefix = ''): Commands {
-  return {
-    keyPrefix,
-    send: (command, key, args) => call(...command, keyPrefix + key, ...args),
-    servers: () => Promise.resolve([{ name: '', call }]),
-  }
-}
-
-function nodeRedisCluster(client: NodeRedisCluster): Commands {
-  const { _keyPrefix: keyPrefix = '' } = client
-  return {
-    keyPrefix,
-    send: (command, key, args) => client.sendCommand(keyPrefix + key, false, [...command, keyPrefix + key, ...args]),
-    async servers() {
-      const serverOf = async (master: { address: string }): Promise<Server> => {
-        const node = await client.nodeClient(master)
-        return { name: master.address, call: (...args) => node.sendCommand(args) }
-      }
-      return (await Promise.all(client.masters.map(serverOf))).sort(byName)
-    },
-  }
-}
-
-function byName(a: Server, b: Server): number {
-  return a.name < b.name ? -1 : 1
+/** Whether the server does not know a command, or the user may not use it. */
+function isRefusal(error: unknown): boolean {
+  return /NOPERM|unknown command/i.test(String(error))
 }
 
 function invalid(what: string): OptionError {

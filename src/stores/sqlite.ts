@@ -1,5 +1,7 @@
+import { existsSync } from 'node:fs'
 import { a, aFunction, aName, aSerializer, has, isPositive, optionsOf, type Check } from '../base/checks'
 import { OptionError } from '../base/errors'
+import { afterwards, type MaybePromise } from '../base/maybe-promise'
 import {
   DEFAULT_TTL,
   RecordStore,
@@ -9,32 +11,22 @@ import {
   type WriteCondition,
   type Version,
 } from '../store/record-store'
+import { Renewals, type Renewal } from './batches'
 import { Pruning } from './pruning'
+import { SqliteAccess, type SqliteDatabase } from './sqlite-access'
+import { prepare } from './sqlite-statements'
 
-/** What the store asks of a database: `node:sqlite`, `better-sqlite3` and `libsql` have it. */
-export interface SqliteDatabase {
-  exec(sql: string): unknown
-  prepare(sql: string): SqliteStatement
-  close(): unknown
-  /** Asked only of `libsql`. */
-  readonly inTransaction?: boolean
-}
-
-interface SqliteStatement {
-  get(...values: (string | number)[]): unknown
-  all(...values: (string | number)[]): unknown[]
-  run(...values: (string | number)[]): { changes: number | bigint }
-}
+export type { SqliteDatabase }
 
 export interface SqliteStoreOptions {
   /**
-   * The file to open with `node:sqlite`, which Node has from 22.13 on: in WAL mode, with `synchronous = NORMAL` and a
-   * busy timeout of 5 seconds. The store closes it.
+   * The file to open with `node:sqlite`, which Node has from 22.13 on: in WAL mode, with `synchronous = NORMAL`.
+   * The store closes it.
    */
   file?: string | undefined
   /**
    * An open database in place of a file, of `node:sqlite`, `better-sqlite3` or `libsql`. It stays yours to set up and to
-   * close. Where other processes write to the same file, set a busy timeout.
+   * close.
    */
   database?: SqliteDatabase | undefined
   /** The name of the table, which is made when it is missing. Default: `'sessions'`. */
@@ -69,16 +61,22 @@ interface Row {
 }
 
 const PRUNE_INTERVAL = 900_000
+/** How long before its end, in ms, the renewal of a record no longer waits for others. */
+const SOON = 1000
 
 /**
- * Sessions in a SQLite file: durable without a server, shared by the processes of one machine. Every operation is one
- * prepared statement and answers synchronously. What was written survives the end of the process, by whatever signal. After
- * a loss of power, in WAL mode with `synchronous = NORMAL`, the last writes may be missing, but the file is intact.
+ * Sessions in a SQLite file: durable without a server, shared by the processes of one machine. What is written survives the
+ * end of the process, by whatever signal. After a loss of power, in WAL mode with `synchronous = NORMAL`, the last writes may be
+ * missing, but the file is intact. Renewals are written together, at most a tenth of a second later.
+ *
+ * Answers at once, unless the file is locked by another process: then it waits for up to 5 seconds, and the event loop runs.
  */
 export class SqliteStore extends RecordStore {
   readonly #database: SqliteDatabase
   readonly #ownsDatabase: boolean
   readonly #sql: ReturnType<typeof prepare>
+  readonly #access: SqliteAccess
+  readonly #renewals = new Renewals((renewals) => this.#renewMany(renewals))
   readonly #pruning: Pruning
   #closing: Promise<void> | undefined
 
@@ -94,161 +92,160 @@ export class SqliteStore extends RecordStore {
     this.ttl = ttl ?? DEFAULT_TTL
     if (serializer) this.serializer = serializer
     this.#sql = prepare(this.#database, tableName)
+    if (!has(this.#sql.read, 'get', 'all', 'run')) {
+      throw invalid('option database must answer synchronously: libsql and not libsql/promise')
+    }
+    if (this.#ownsDatabase) this.#database.exec('PRAGMA busy_timeout = 0')
+    this.#access = new SqliteAccess(this.#database)
     const report = (error: unknown): void => errorLog('sessile/sqlite: expired sessions could not be deleted:', error)
-    this.#pruning = new Pruning((limit) => this.prune(limit), pruneInterval, report)
+    this.#pruning = new Pruning(async (limit) => this.prune(limit), pruneInterval, report)
   }
 
-  read(id: string): SessionRecord | null {
+  read(id: string): MaybePromise<SessionRecord | null> {
     this.#pruning.start()
-    const row = this.#sql.read.get(id, Date.now()) as Row | undefined
-    return row ? toRecord(row) : null
+    return this.#access.read(() => {
+      const row = this.#sql.read.get(id, Date.now()) as Row | undefined
+      return row ? toRecord(row) : null
+    })
   }
 
-  write(id: string, text: string, expires: number, condition: WriteCondition): number | null {
+  write(id: string, text: string, expires: number, condition: WriteCondition): MaybePromise<number | null> {
     this.#pruning.start()
-    const now = Date.now()
-    const [row] = (
-      condition === 'always'
-        ? this.#sql.writeAlways.all(id, text, expires)
-        : condition === 'absent'
-          ? this.#sql.writeAbsent.all(id, text, expires, now)
-          : condition === 'present'
-            ? this.#sql.writePresent.all(text, expires, id, now)
-            : this.#sql.writeVersion.all(text, expires, id, now, condition.version)
-    ) as Row[]
-    return row ? Number(row.version) : null
+    const { writeAlways, writeAbsent, writePresent, writeVersion } = this.#sql
+    const written = this.#access.write(() => {
+      const now = Date.now()
+      return (
+        condition === 'always'
+          ? writeAlways.all(id, text, expires)
+          : condition === 'absent'
+            ? writeAbsent.all(id, text, expires, now)
+            : condition === 'present'
+              ? writePresent.all(text, expires, id, now)
+              : writeVersion.all(text, expires, id, now, condition.version)
+      ) as [Row?]
+    })
+    return afterwards(written, ([row]) => {
+      if (!row) return null
+      this.#renewals.written(id, expires)
+      return Number(row.version)
+    })
   }
 
-  renew(id: string, expires: number): boolean {
-    return Number(this.#sql.renew.run(expires, id, Date.now()).changes) > 0
+  renew(id: string, expires: number, from?: number): MaybePromise<boolean> {
+    if (from !== undefined && from - Date.now() > SOON) return this.#renewals.renew({ id, from, expires })
+    if (from !== undefined)
+      return afterwards(this.#renewMany([{ id, from, expires }]), ([isRenewed]) => isRenewed === true)
+    const renewed = this.#access.write(() => this.#sql.renew.run(expires, id, Date.now()))
+    return afterwards(renewed, ({ changes }) => {
+      this.#renewals.written(id, expires)
+      return Number(changes) > 0
+    })
   }
 
-  remove(id: string, version?: Version): boolean {
+  #renewMany(renewals: Renewal[]): MaybePromise<boolean[]> {
+    const renewed = this.#access.write(() => this.#sql.renewMany.all(JSON.stringify(renewals), Date.now()) as Row[])
+    return afterwards(renewed, (rows) => {
+      const ids = new Set(rows.map(({ id }) => id))
+      return renewals.map(({ id }) => ids.has(id))
+    })
+  }
+
+  remove(id: string, version?: Version): MaybePromise<boolean> {
     const { remove, removeVersion } = this.#sql
-    const [row] = (version === undefined ? remove.all(id) : removeVersion.all(id, version)) as Row[]
-    return row !== undefined && row.expires > Date.now()
+    const removed = this.#access.write(
+      () => (version === undefined ? remove.all(id) : removeVersion.all(id, version)) as [Row?],
+    )
+    return afterwards(removed, ([row]) => {
+      if (row) this.#renewals.removed(id)
+      return row !== undefined && row.expires > Date.now()
+    })
   }
 
-  scan(cursor: string | null, limit: number): RecordPage {
-    const rows = this.#sql.scan.all(cursor ?? '', Date.now(), limit) as Row[]
-    return { records: rows.map(toRecord), cursor: rows.length < limit ? null : (rows.at(-1) as Row).id }
+  scan(cursor: string | null, limit: number): MaybePromise<RecordPage> {
+    return this.#access.read(() => {
+      const rows = this.#sql.scan.all(cursor ?? '', Date.now(), limit) as Row[]
+      return { records: rows.map(toRecord), cursor: rows.length < limit ? null : (rows.at(-1) as Row).id }
+    })
   }
 
   /** Links count as records: one that has ended is deleted, or, if its session lives on, set to end with it. */
-  override prune(limit: number): number {
-    const now = Date.now()
-    let pruned = 0
-    for (const step of [this.#sql.prune, this.#sql.pruneLinks, this.#sql.renewLinks]) {
-      if (pruned < limit) pruned += Number(step.run(now, limit - pruned).changes)
-    }
-    return pruned
+  override prune(limit: number): MaybePromise<number> {
+    const { prune, pruneLinks, renewLinks } = this.#sql
+    return this.#access.write(() => {
+      const now = Date.now()
+      let pruned = 0
+      for (const step of [prune, pruneLinks, renewLinks]) {
+        if (pruned < limit) pruned += Number(step.run(now, limit - pruned).changes)
+      }
+      return pruned
+    })
   }
 
   /** Links first, so that a session that is linked and written meanwhile is not left without its link. */
-  override removeAll(): void {
-    this.#sql.removeLinks.run()
-    this.#sql.removeAll.run()
+  override removeAll(): MaybePromise<void> {
+    return this.#access.write(() => {
+      this.#sql.removeLinks.run()
+      this.#sql.removeAll.run()
+    })
   }
 
-  override count(): number {
-    return Number((this.#sql.count.get(Date.now()) as { count: number | bigint }).count)
+  override count(): MaybePromise<number> {
+    return this.#access.read(() => Number((this.#sql.count.get(Date.now()) as { count: number | bigint }).count))
   }
 
-  override link(user: string, id: string, expires: number): void {
-    this.#sql.link.run(user, id, expires)
+  override link(user: string, id: string, expires: number): MaybePromise<void> {
+    return this.#access.write(() => void this.#sql.link.run(user, id, expires))
   }
 
-  override unlink(user: string, id: string): void {
-    this.#sql.unlink.run(user, id)
+  override unlink(user: string, id: string): MaybePromise<void> {
+    return this.#access.write(() => void this.#sql.unlink.run(user, id))
   }
 
-  override linked(user: string): string[] {
-    return (this.#sql.linked.all(user, Date.now()) as Row[]).map(({ id }) => id)
+  override linked(user: string): MaybePromise<string[]> {
+    return this.#access.read(() => (this.#sql.linked.all(user, Date.now()) as Row[]).map(({ id }) => id))
+  }
+
+  /** Looks at the settings that decide whether others wait and what a loss of power costs, and whether the file can be written. */
+  override async check(): Promise<string[]> {
+    const access = this.#access
+    const findings: string[] = []
+    const mode = access.pragma('journal_mode')
+    const [main] = this.#database.prepare('PRAGMA database_list').all() as [{ file: string | null }]
+    if (main.file && !existsSync(main.file)) {
+      findings.push(
+        `The file ${main.file} is gone: what is written now is lost. Restart the process, and restore the file.`,
+      )
+    }
+    if (main.file && mode !== 'wal') {
+      findings.push(
+        `The journal mode is ${String(mode)}, in which readers and writers wait for each other: PRAGMA journal_mode = WAL`,
+      )
+    }
+    if (Number(access.pragma('synchronous')) === 0) {
+      findings.push('A loss of power may corrupt the file, as synchronous is OFF: PRAGMA synchronous = NORMAL')
+    }
+    try {
+      await access.write(() => this.#sql.unlink.run('', ''))
+    } catch (error) {
+      findings.push(`Nothing can be written: ${(error as Error).message}. See the rights on the file and its folder.`)
+    }
+    return findings
   }
 
   override close(): Promise<void> {
-    return (this.#closing ??= this.#pruning.stop().then(() => {
-      if (this.#ownsDatabase) this.#database.close()
-    }))
+    return (this.#closing ??= this.#close())
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([this.#pruning.stop(), this.#renewals.flush()])
+    await this.#access.idle()
+    if (this.#ownsDatabase) this.#database.close()
   }
 }
 
 /** Drivers may be configured to return BigInts. */
 function toRecord({ id, text, expires, version }: Row): SessionRecord & { id: string } {
   return { id, text, expires: Number(expires), version: Number(version) }
-}
-
-/**
- * Versions continue when a new record replaces an expired one, so that none stands for two contents. Statements with
- * RETURNING have to be run by `all`: `get` may leave a statement before it commits, and hide that it fails. A link without a
- * session is kept until its own `expires`, as the session may be about to be written; one with a session lives as long.
- */
-function prepare(database: SqliteDatabase, tableName: string) {
-  const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
-  const table = quoted(tableName)
-  const links = quoted(`${tableName}_user`)
-  database.exec(`
-    CREATE TABLE IF NOT EXISTS ${table} (
-      id TEXT PRIMARY KEY, text TEXT NOT NULL, expires INTEGER NOT NULL, version INTEGER NOT NULL
-    ) WITHOUT ROWID;
-    CREATE INDEX IF NOT EXISTS ${quoted(`${tableName}_expires`)} ON ${table} (expires);
-    CREATE TABLE IF NOT EXISTS ${links} (
-      user TEXT NOT NULL, id TEXT NOT NULL, expires INTEGER NOT NULL, PRIMARY KEY (user, id)
-    ) WITHOUT ROWID;
-    CREATE INDEX IF NOT EXISTS ${quoted(`${tableName}_user_expires`)} ON ${links} (expires)`)
-  const statement = (sql: string): SqliteStatement => database.prepare(sql)
-  const writing = (sql: string): Omit<SqliteStatement, 'get'> =>
-    'syncUntil' in database ? withLock(database, statement(sql)) : statement(sql)
-  const insert = `INSERT INTO ${table} (id, text, expires, version) VALUES (?, ?, ?, abs(random() >> 11))`
-  const overwrite = `ON CONFLICT (id) DO UPDATE SET text = excluded.text, expires = excluded.expires, version = version + 1`
-  const update = `UPDATE ${table} SET text = ?, expires = ?, version = version + 1 WHERE id = ? AND expires > ?`
-  const end = `(SELECT s.expires FROM ${table} s WHERE s.id = ${links}.id)`
-  const endedLink = `(user, id) IN (SELECT user, id FROM ${links} WHERE expires <= ? ORDER BY expires LIMIT ?)`
-  return {
-    read: statement(`SELECT id, text, expires, version FROM ${table} WHERE id = ? AND expires > ?`),
-    writeAlways: writing(`${insert} ${overwrite} RETURNING version`),
-    writeAbsent: writing(`${insert} ${overwrite} WHERE expires <= ? RETURNING version`),
-    writePresent: writing(`${update} RETURNING version`),
-    writeVersion: writing(`${update} AND version = ? RETURNING version`),
-    renew: writing(`UPDATE ${table} SET expires = ? WHERE id = ? AND expires > ?`),
-    remove: writing(`DELETE FROM ${table} WHERE id = ? RETURNING expires`),
-    removeVersion: writing(`DELETE FROM ${table} WHERE id = ? AND version = ? RETURNING expires`),
-    scan: statement(`SELECT id, text, expires, version FROM ${table} WHERE id > ? AND expires > ? ORDER BY id LIMIT ?`),
-    prune: writing(
-      `DELETE FROM ${table} WHERE id IN (SELECT id FROM ${table} WHERE expires <= ? ORDER BY expires LIMIT ?)`,
-    ),
-    removeAll: writing(`DELETE FROM ${table}`),
-    count: statement(`SELECT count(*) AS count FROM ${table} WHERE expires > ?`),
-    link: writing(`INSERT INTO ${links} (user, id, expires) VALUES (?, ?, ?)
-      ON CONFLICT (user, id) DO UPDATE SET expires = max(expires, excluded.expires)`),
-    unlink: writing(`DELETE FROM ${links} WHERE user = ? AND id = ?`),
-    linked: statement(`SELECT id FROM ${links} WHERE user = ? AND (expires > ? OR ${end} IS NOT NULL)`),
-    pruneLinks: writing(`DELETE FROM ${links} WHERE ${endedLink} AND ${end} IS NULL`),
-    renewLinks: writing(`UPDATE ${links} SET expires = ${end} WHERE ${endedLink} AND ${end} IS NOT NULL`),
-    removeLinks: writing(`DELETE FROM ${links}`),
-  }
-}
-
-/**
- * libsql leaves a statement unfinished that finds the file locked; from then on SQLite silently commits nothing on that
- * connection. So the lock is taken first, except in a transaction of the application's own, which has to take it itself.
- */
-function withLock(database: SqliteDatabase, statement: SqliteStatement): Omit<SqliteStatement, 'get'> {
-  const locked = <T>(write: () => T): T => {
-    if (database.inTransaction) return write()
-    database.exec('BEGIN IMMEDIATE')
-    try {
-      const result = write()
-      database.exec('COMMIT')
-      return result
-    } finally {
-      if (database.inTransaction) database.exec('ROLLBACK')
-    }
-  }
-  return {
-    all: (...values) => locked(() => statement.all(...values)),
-    run: (...values) => locked(() => statement.run(...values)),
-  }
 }
 
 function open(file: string): SqliteDatabase {

@@ -30,7 +30,7 @@ export type MakeStore<Store> = () => Store | Made<Store> | Promise<Store | Made<
 
 const OPTIONAL = [
   ...['touch', 'all', 'length', 'clear'],
-  ...['prune', 'removeAll', 'count', 'close', 'check', 'link', 'unlink', 'linked'],
+  ...['prune', 'removeAll', 'count', 'close', 'check', 'link', 'unlink', 'linked', 'readMany', 'removeLinked'],
 ]
 
 /** Which optional methods a store has. Cases that need another one are skipped. */

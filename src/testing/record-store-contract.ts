@@ -18,6 +18,8 @@ import {
 } from './contract-case'
 
 const WRITERS = 50
+/** As many as go together in one step of a store. */
+const SEVERAL = 100
 /** More pages, tries or steps than any case needs, so that a store that never ends fails. */
 const ENOUGH = 1000
 
@@ -48,7 +50,8 @@ export function recordStoreContract(make: MakeStore<RecordStore>, facts: StoreFa
   add('read', 'may renew, and says so, or leaves the end alone', async (store) => {
     const id = freshId()
     const expires = Date.now() + HOUR
-    const version = await create(store, id, { a: 1 }, expires)
+    const cookie = { originalMaxAge: 2 * HOUR, path: '/' }
+    const version = await create(store, id, { cookie, a: 1 }, expires)
     const record = await store.read(id, expires + HOUR)
     assert.ok(record)
     near(record.expires, record.renewed ? expires + HOUR : expires)
@@ -542,8 +545,8 @@ export function recordStoreContract(make: MakeStore<RecordStore>, facts: StoreFa
   )
 
   /** Cases of the index of users' sessions, whose three methods come together. */
-  const addLinks = (name: string, body: (store: LinkingStore) => Promise<void>): void =>
-    add('link', name, body as (store: RecordStore) => Promise<void>, 'link', 'unlink', 'linked')
+  const addLinks = (name: string, body: (store: LinkingStore) => Promise<void>, ...needs: string[]): void =>
+    add('link', name, body as (store: RecordStore) => Promise<void>, 'link', 'unlink', 'linked', ...needs)
 
   addLinks('notes sessions of a user, once each, and unlink takes that back', async (store) => {
     const user = freshId()
@@ -597,6 +600,48 @@ export function recordStoreContract(make: MakeStore<RecordStore>, facts: StoreFa
     await store.prune?.(10)
     assert.deepEqual(await store.linked(user), [id])
   })
+  addLinks(
+    'removeLinked: removes the records that are there, and their links to the user',
+    async (store) => {
+      const [user, other] = [freshId(), freshId()]
+      const ids = Array.from({ length: SEVERAL }, freshId)
+      const [coming, kept] = [freshId(), freshId()]
+      for (const id of [...ids, coming, kept]) await store.link(user, id, in1h())
+      for (const id of [...ids, kept]) await create(store, id)
+      await store.link(other, ids[0] as string, in1h())
+      await store.remove(ids[1] as string)
+      const removed = await store.removeLinked?.(user, [...ids, coming])
+      assert.deepEqual(removed, [...ids.map((_, n) => n !== 1), false])
+      for (const id of ids) assert.equal(await store.read(id), null)
+      await create(store, coming)
+      assert.deepEqual((await store.linked(user)).filter((id) => id !== ids[1]).sort(), [coming, kept].sort())
+      await mustRead(store, kept)
+      assert.deepEqual(await store.removeLinked?.(user, []), [])
+    },
+    'removeLinked',
+  )
+  add(
+    'readMany',
+    'answers what read does, for each ID in its place',
+    async (store) => {
+      const ids = Array.from({ length: SEVERAL }, freshId)
+      for (const [n, id] of ids.entries()) await create(store, id, { n }, n === 2 ? soon() : in1h())
+      await untilEnded()
+      await store.remove(ids[4] as string)
+      const wanted = [freshId(), ...ids, ...UNUSUAL_IDS].reverse()
+      for (const [n, id] of UNUSUAL_IDS.entries()) await create(store, id, { n })
+      const read = (await store.readMany?.(wanted)) ?? []
+      assert.equal(read.length, wanted.length)
+      for (const [n, id] of wanted.entries()) {
+        const [found, single] = [read[n], await store.read(id)]
+        assert.deepEqual([found?.text, found?.version], [single?.text, single?.version], id)
+        if (found && single) near(found.expires, single.expires)
+        else assert.equal(found, null)
+      }
+      assert.deepEqual(await store.readMany?.([]), [])
+    },
+    'readMany',
+  )
   return cases
 }
 

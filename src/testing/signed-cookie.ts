@@ -2,7 +2,8 @@ import uid = require('uid-safe')
 import type session = require('../index')
 import { Cookie } from '../session/cookie'
 import { Signer } from '../request/signer'
-import type { Secret, SessionOptions } from '../options/options'
+import type { SessionOptions } from '../options/options'
+import type { Secret } from '../options/secrets'
 import { SealedStore } from '../features/sealing/sealed-store'
 import { callStore } from '../base/store-call'
 

@@ -3,7 +3,8 @@ import { RequestsUnderWay } from '../../src/request/requests-under-way'
 import type { Visit } from '../../src/request/visit'
 
 describe('the requests under way', () => {
-  const visitOf = (key: string, left: string[]): Visit => ({ held: { key }, leave: () => left.push(key) }) as never
+  const visitOf = (key: string, left: string[]): Visit =>
+    ({ claim: { held: { key } }, leave: () => left.push(key) }) as never
 
   test('learn that their session has ended, and others do not', () => {
     const requests = new RequestsUnderWay()

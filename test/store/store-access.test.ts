@@ -1,7 +1,8 @@
 import { EventEmitter } from 'node:events'
 import { describe, expect, test, vi } from 'vitest'
 import session, { MemoryStore, type SessionData } from '../../src'
-import { storeAccess, type Known } from '../../src/store/store-access'
+import type { Known } from '../../src/store/access'
+import { storeAccess } from '../../src/store/store-access'
 import { classicStore } from '../faults/fault'
 import { settled } from '../support/app'
 

@@ -61,6 +61,15 @@ describe('batches', () => {
     expect(sent).toEqual([['a', 'b'], ['c']])
   })
 
+  test('one that is to go alone leaves at once, and keeps nobody waiting', async () => {
+    const { batches, ask, sent } = capitals()
+    const asked = [ask('a'), batches.ask('b', 'b', true)]
+    expect(sent).toEqual([['b']])
+    await batches.flush()
+    expect(sent).toEqual([['b'], ['a']])
+    expect(await Promise.all(asked)).toEqual(['A', 'B'])
+  })
+
   test('two of one key share an answer where they can be joined, else they go one after the other', async () => {
     const joining = capitals({ join: (waiting) => waiting })
     expect(await Promise.all(['a', 'a', 'a'].map(joining.ask))).toEqual(['A', 'A', 'A'])
@@ -128,6 +137,8 @@ describe('batches', () => {
   })
 })
 
+const LATER = Date.now() + 3_600_000
+
 /** Renewals of records whose ends are in a Map. */
 function renewing(ends: Record<string, number>) {
   const records = new Map(Object.entries(ends))
@@ -144,42 +155,55 @@ function renewing(ends: Record<string, number>) {
 }
 
 describe('renewals', () => {
+  test('one whose record is about to end does not wait, and takes along what waits', async () => {
+    const soon = Date.now() + 1000
+    const { renewals, sent } = renewing({ a: LATER, b: LATER, c: soon })
+    await renewals.renew({ id: 'a', from: LATER, expires: LATER + 1 })
+    const more = [
+      renewals.renew({ id: 'b', from: LATER, expires: LATER + 1 }),
+      renewals.renew({ id: 'c', from: soon, expires: LATER }),
+    ]
+    await turn()
+    expect(sent.map((batch) => batch.map(({ id }) => id))).toEqual([['a'], ['b', 'c']])
+    expect(await Promise.all(more)).toEqual([true, true])
+  })
+
   test('the first leaves in its turn, those that follow within a tenth of a second together', async () => {
-    const { renewals, records, sent } = renewing({ a: 1, b: 1, c: 1 })
-    expect(await renewals.renew({ id: 'a', from: 1, expires: 2 })).toBe(true)
-    const more = ['c', 'b'].map((id) => renewals.renew({ id, from: 1, expires: 2 }))
+    const { renewals, records, sent } = renewing({ a: LATER + 1, b: LATER + 1, c: LATER + 1 })
+    expect(await renewals.renew({ id: 'a', from: LATER + 1, expires: LATER + 2 })).toBe(true)
+    const more = ['c', 'b'].map((id) => renewals.renew({ id, from: LATER + 1, expires: LATER + 2 }))
     await turn()
     expect(sent).toHaveLength(1)
     expect(await Promise.all(more)).toEqual([true, true])
     expect(sent[1]?.map(({ id }) => id)).toEqual(['b', 'c'])
-    expect([...records.values()]).toEqual([2, 2, 2])
+    expect([...records.values()]).toEqual(Array(3).fill(LATER + 2))
   })
 
   test('of two from the same end the later one is made, of two from different ends each as it can', async () => {
-    const { renewals, records, sent } = renewing({ a: 1, b: 1 })
-    const both = [9, 8].map((expires) => renewals.renew({ id: 'a', from: 1, expires }))
+    const { renewals, records, sent } = renewing({ a: LATER + 1, b: LATER + 1 })
+    const both = [LATER + 9, LATER + 8].map((expires) => renewals.renew({ id: 'a', from: LATER + 1, expires }))
     expect(await Promise.all(both)).toEqual([true, true])
-    expect(records.get('a')).toBe(9)
-    const apart = [1, 2].map((from) => renewals.renew({ id: 'b', from, expires: from + 1 }))
+    expect(records.get('a')).toBe(LATER + 9)
+    const apart = [LATER + 1, LATER + 2].map((from) => renewals.renew({ id: 'b', from, expires: from + 1 }))
     expect(await Promise.all(apart)).toEqual([true, true])
-    expect(records.get('b')).toBe(3)
+    expect(records.get('b')).toBe(LATER + 3)
     expect(sent).toHaveLength(3)
   })
 
   test('one that waits for a record that is written or removed meanwhile is void', async () => {
-    const { renewals, records, sent } = renewing({ a: 1, b: 1, c: 1, d: 1 })
-    await renewals.renew({ id: 'd', from: 1, expires: 2 })
-    const waiting = ['a', 'b', 'c'].map((id) => renewals.renew({ id, from: 1, expires: 5 }))
-    records.set('a', 3)
-    renewals.written('a', 3)
+    const { renewals, records, sent } = renewing({ a: LATER + 1, b: LATER + 1, c: LATER + 1, d: LATER + 1 })
+    await renewals.renew({ id: 'd', from: LATER + 1, expires: LATER + 2 })
+    const waiting = ['a', 'b', 'c'].map((id) => renewals.renew({ id, from: LATER + 1, expires: LATER + 5 }))
+    records.set('a', LATER + 3)
+    renewals.written('a', LATER + 3)
     renewals.removed('b')
     // Written with the end that it had: the renewal is still what is wanted.
-    renewals.written('c', 1)
+    renewals.written('c', LATER + 1)
     renewals.removed('nobody')
     expect(await Promise.all(waiting.slice(0, 2))).toEqual([false, false])
     await renewals.flush()
     expect(await waiting[2]).toBe(true)
     expect(sent.flat().map(({ id }) => id)).toEqual(['d', 'c'])
-    expect(records.get('a')).toBe(3)
+    expect(records.get('a')).toBe(LATER + 3)
   })
 })

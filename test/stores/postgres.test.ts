@@ -368,11 +368,13 @@ describeWith('postgres', 'PostgresStore', () => {
     test('names of any kind', async () => {
       const schemaName = `${schema.name}'"; DROP`
       await schema.pool.query(`CREATE SCHEMA "${schemaName.replaceAll('"', '""')}"`)
-      const store = newStore({ schemaName, tableName: `My "table's"; --.` })
+      const pool = schema.newPool({ query_timeout: 5000, connectionTimeoutMillis: 5000 })
+      const store = newStore({ pool, schemaName, tableName: `My "table's"; --.` })
       await store.write('live', text(), inAnHour(), 'absent')
       await store.write('ended', text(), anHourAgo(), 'absent')
       await store.link('ada', 'ended', anHourAgo())
-      expect(await store.prune(10)).toBe(1)
+      expect(await store.check()).toEqual([])
+      expect(await store.prune(10)).toBe(2)
       expect(await store.linked('ada')).toEqual([])
       expect((await store.scan(null, 10)).records.map(({ id }) => id)).toEqual(['live'])
       await schema.pool.query(`DROP SCHEMA "${schemaName.replaceAll('"', '""')}" CASCADE`)
@@ -497,16 +499,21 @@ describeWith('postgres', 'PostgresStore', () => {
       await client.end()
     })
 
-    test('a call whose connection is lost rejects, and the next one works', async () => {
+    test('of calls whose connection is lost, a read is asked for again and a write rejects', async () => {
       const tableName = await newTable()
       const store = newStore({ tableName, pool: schema.newPool({ max: 1 }), errorLog: () => undefined })
-      await duringTransaction(schema.pool, `LOCK TABLE ${tableName}`, async () => {
-        const read = store.read('a')
-        const lost = expect(read).rejects.toThrow(/terminating connection/)
-        await schema.pool.query('SELECT pg_terminate_backend($1)', [await blockedBackend(schema)])
+      const cut = async (): Promise<unknown> =>
+        schema.pool.query('SELECT pg_terminate_backend($1)', [await blockedBackend(schema)])
+      await duringTransaction(schema.pool, `LOCK TABLE ${tableName}`, async (commit) => {
+        const lost = expect(store.write('a', text(), inAnHour(), 'absent')).rejects.toThrow(/terminating connection/)
+        await cut()
         await lost
+        const read = store.read('a')
+        await cut()
+        await commit()
+        expect(await read).toBeNull()
       })
-      expect(await store.read('a')).toBeNull()
+      expect(await store.write('a', text(), inAnHour(), 'absent')).not.toBeNull()
     })
 
     test('the loss of idle connections is told, and ends no process', async () => {
@@ -565,7 +572,7 @@ describeWith('postgres', 'PostgresStore', () => {
       expect(await store.linked('ada')).toEqual(['a'])
     })
 
-    test('a link whose session is gone leaves, when pruned or asked for', async () => {
+    test('a link whose session is gone is not given, and leaves when pruned', async () => {
       const tableName = unique()
       const store = newStore({ tableName })
       for (const user of ['ada', 'bob']) {
@@ -573,7 +580,7 @@ describeWith('postgres', 'PostgresStore', () => {
         for (const id of [`${user}1`, `${user}2`]) await store.link(user, id, anHourAgo())
       }
       expect(await store.linked('ada')).toEqual(['ada1'])
-      expect(await countIn(`${tableName}_user`)).toBe(3)
+      expect(await countIn(`${tableName}_user`)).toBe(4)
       await newStore({ tableName }).prune(10)
       expect(await countIn(`${tableName}_user`)).toBe(2)
     })

@@ -17,14 +17,32 @@ import { until } from '../support/servers'
 
 const HOUR = 3_600_000
 const text = (data: object = {}): string => JSON.stringify({ cookie: {}, ...data })
+/** One that tells its own lifetime. */
+const lasting = (lifetime: number | null = HOUR): string =>
+  JSON.stringify({ cookie: { originalMaxAge: lifetime, path: '/' } })
 const later = (): number => Date.now() + HOUR
+
+function near(expires: number | undefined, lifetime: number): void {
+  expect(Math.abs((expires ?? 0) - Date.now() - lifetime)).toBeLessThan(2000)
+}
 
 describe('options', () => {
   const client = createClient()
   const without = (options: object) => () => new RedisStore({ client, ...options })
 
-  test.each([undefined, null, {}, 'redis://127.0.0.1', createClient().legacy()])('client %#', (client) => {
-    expect(without({ client })).toThrow(/option client must be a client made by the package redis .* or ioredis/)
+  test.each([
+    [undefined, 'undefined'],
+    [null, 'undefined'],
+    [{}, 'an object'],
+    ['redis://127.0.0.1', '"redis://127.0.0.1"'],
+    [createClient().legacy(), 'a RedisLegacyClient'],
+    [Redis, 'the class Redis'],
+    [new Redis({ lazyConnect: true }).pipeline(), 'a Pipeline'],
+    [client.multi(), 'a Class'],
+    [Promise.resolve(client), 'a promise: await it first'],
+  ])('client %#', (client, what) => {
+    const wanted = 'option client must be a client made by the package redis (4 or later) or ioredis (5 or later)'
+    expect(without({ client })).toThrow(`RedisStore: ${wanted}; it is ${what}`)
   })
   test.each<[string, unknown, RegExp]>([
     ['prefix', 1, /option prefix must be a string/],
@@ -76,21 +94,34 @@ describeWithOwnRedis('one server', () => {
 
     test('by each method', async () => {
       const store = new RedisStore({ client, prefix: 'cost:' })
-      const write = (condition: Parameters<RedisStore['write']>[3]) => store.write('id', text(), later(), condition)
+      const write = (condition: Parameters<RedisStore['write']>[3]) => store.write('id', lasting(), later(), condition)
       // The first use of a script sends it whole.
-      await store.write('id', text(), later(), { version: 'none' })
-      expect(await cost(() => write('absent'))).toEqual({ set: 1 })
-      expect(await cost(() => write('present'))).toEqual({ set: 1 })
-      expect(await cost(() => write('always'))).toEqual({ set: 1 })
-      // One command of the client; the script runs the other two in the server.
-      expect(await cost(() => write({ version: text() }))).toEqual({ evalsha: 1, get: 1, set: 1 })
-      expect(await cost(() => store.read('id', later()))).toEqual({ getex: 1 })
-      expect(await cost(() => store.read('id'))).toEqual({ get: 1, pttl: 1 })
-      expect(await cost(() => store.renew('id', later()))).toEqual({ pexpire: 1 })
-      expect(await cost(() => store.remove('id'))).toEqual({ unlink: 1 })
+      await write({ version: 'none' })
+      await store.renew('id', later())
+      await store.read('id')
+      // One command of the client; the script runs the others in the server.
+      expect(await cost(() => write('absent'))).toEqual({ evalsha: 1, exists: 1, set: 1 })
+      expect(await cost(() => write('present'))).toEqual({ evalsha: 1, exists: 1, set: 1 })
+      expect(await cost(() => write('always'))).toEqual({ evalsha: 1, set: 1 })
+      expect(await cost(() => write({ version: lasting() }))).toEqual({ evalsha: 1, get: 1, set: 1 })
+      expect(await cost(() => store.read('id', later()))).toEqual({ evalsha: 1, get: 1, pttl: 1, pexpire: 1 })
+      expect(await cost(() => store.read('id'))).toEqual({ evalsha: 1, get: 1, pttl: 1 })
+      expect(await cost(() => store.renew('id', later()))).toEqual({ evalsha: 1, pttl: 1, pexpire: 1 })
+      expect(await cost(() => store.remove('id'))).toEqual({ evalsha: 1, exists: 1, unlink: 1 })
       await write('always')
-      expect(await cost(() => store.remove('id', text()))).toEqual({ evalsha: 1, get: 1, del: 1 })
-      expect(await cost(() => store.read('id', later()))).toEqual({ getex: 1 })
+      expect(await cost(() => store.remove('id', lasting()))).toEqual({ evalsha: 1, get: 1, unlink: 1 })
+      expect(await cost(() => store.read('id', later()))).toEqual({ evalsha: 1, get: 1 })
+    })
+
+    test('one command for all reads of a turn, and one for those of a session', async () => {
+      const store = new RedisStore({ client, prefix: 'batch:' })
+      for (let n = 0; n < 20; n++) await store.write(`${n}`, lasting(), later(), 'absent')
+      await store.read('0')
+      const read = async (): Promise<void> => {
+        const found = await Promise.all(Array.from({ length: 40 }, (_, n) => store.read(`${n % 20}`, later())))
+        for (const record of found) expect(record).toMatchObject({ text: lasting(), renewed: true })
+      }
+      expect(await cost(read)).toEqual({ evalsha: 1, get: 20, pttl: 20, pexpire: 20 })
     })
 
     test('by each kind of request', async () => {
@@ -108,13 +139,14 @@ describeWithOwnRedis('one server', () => {
       const agent = request.agent(app)
       const costOf = (path: string): Promise<Record<string, number>> => cost(() => agent.get(path).expect(200))
       await agent.get('/write')
-      expect(await costOf('/read')).toEqual({ getex: 1 })
-      expect(await costOf('/untouched')).toEqual({ getex: 1 })
-      expect(await costOf('/write')).toEqual({ getex: 1, evalsha: 1, get: 1, set: 1 })
-      expect(await costOf('/logout')).toEqual({ getex: 1, unlink: 1 })
+      const read = { evalsha: 1, get: 1, pttl: 1, pexpire: 1 }
+      expect(await costOf('/read')).toEqual(read)
+      expect(await costOf('/untouched')).toEqual(read)
+      expect(await costOf('/write')).toEqual({ ...read, evalsha: 2, get: 2, set: 1 })
+      expect(await costOf('/logout')).toEqual({ ...read, evalsha: 2, exists: 1, unlink: 1 })
       const stranger = request(app)
       expect(await cost(() => stranger.get('/untouched'))).toEqual({})
-      expect(await cost(() => stranger.get('/write'))).toEqual({ set: 1 })
+      expect(await cost(() => stranger.get('/write'))).toEqual({ evalsha: 1, exists: 1, set: 1 })
     })
   })
 
@@ -156,7 +188,8 @@ describeWithOwnRedis('one server', () => {
         expect(await store.write('one', text({ n: 3 }), later(), { version: version as string })).toBe(text({ n: 3 }))
         expect(await store.write('one', text({ n: 4 }), later(), { version: version as string })).toBeNull()
         expect(await store.read('one')).toMatchObject({ text: text({ n: 3 }) })
-        expect(await store.read('one', later())).toMatchObject({ text: text({ n: 3 }), renewed: true })
+        await store.write('one', lasting(), later(), 'present')
+        expect(await store.read('one', later())).toMatchObject({ text: lasting(), renewed: true })
         expect(await store.renew('one', later())).toBe(true)
         await store.write('two', text(), later(), 'absent')
         expect(Object.keys((await store.all()) ?? {}).sort()).toEqual(['one', 'two'])
@@ -222,11 +255,44 @@ describeWithOwnRedis('one server', () => {
       }
     })
 
-    test('a session that it has set without an end gets one', async () => {
-      await new ConnectRedis({ client, disableTTL: true }).set('endless', data())
-      const record = await new RedisStore({ client, ttl: 60 }).read('endless')
-      expect(Math.abs((record?.expires ?? 0) - Date.now() - 60_000)).toBeLessThan(2000)
+    test('a session that it has set without an end gets one, when it is read by itself', async () => {
+      const theirs = new ConnectRedis({ client, disableTTL: true })
+      await theirs.set('endless', { cookie: { originalMaxAge: null, path: '/' } } as never)
+      await theirs.set('hour', data())
+      const store = new RedisStore({ client, ttl: 60 })
+      const ends = [60_000, HOUR]
+      for (const record of await store.readMany(['endless', 'hour'])) near(record?.expires, ends.shift() ?? 0)
+      expect(await client.pTTL('sess:endless')).toBe(-1)
+      near((await store.read('endless'))?.expires, 60_000)
+      expect(await client.pTTL('sess:endless')).toBeGreaterThan(50_000)
+      near((await store.read('hour'))?.expires, HOUR)
+      expect(await client.pTTL('sess:hour')).toBeGreaterThan(HOUR - 10_000)
     })
+  })
+
+  test('a read gives each session its own lifetime, and none another', async () => {
+    const store = new RedisStore({ client, prefix: 'own:', ttl: 600 })
+    const month = 30 * 24 * HOUR
+    const lifetimes = { remembered: month, short: 60_000, default: HOUR, ofTheStore: null }
+    for (const [id, lifetime] of Object.entries(lifetimes)) {
+      const wanted = lifetime ?? 600_000
+      await store.write(id, lasting(lifetime), Date.now() + wanted / 2, 'absent')
+      const record = await store.read(id, later())
+      expect(record?.renewed, id).toBe(true)
+      near(record?.expires, wanted)
+      near((await store.read(id))?.expires, wanted)
+    }
+    for (const text of [
+      '{"cookie":{}}',
+      '{"cookie":{"originalMaxAge":null}}',
+      'other',
+      '{"cookie":{"originalMaxAge":-5}}',
+    ]) {
+      await store.write('unknown', text, Date.now() + month, 'always')
+      const record = await store.read('unknown', later())
+      expect(record?.renewed, text).toBeUndefined()
+      near(record?.expires, month)
+    }
   })
 
   test('of 50 that write over one version, one does', async () => {
@@ -268,7 +334,7 @@ describeWithOwnRedis('one server', () => {
 
   test('a read does not renew to a time that has passed, nor where a ttl function decides', async () => {
     const store = new RedisStore({ client, prefix: 'read:' })
-    await store.write('id', text(), later(), 'absent')
+    await store.write('id', lasting(), later(), 'absent')
     expect((await store.read('id', Date.now() - 1))?.renewed).toBeUndefined()
     const deciding = new RedisStore({ client, prefix: 'read:', ttl: () => 7200 })
     expect((await deciding.read('id', Date.now() + 1000))?.renewed).toBeUndefined()
@@ -358,27 +424,6 @@ describeWithOwnRedis('one server', () => {
   })
 })
 
-describeWithOwnRedis('a server that does not know GETEX, as before 6.2', () => {
-  test('is asked for it once; then reads renew by GET and PEXPIRE', async () => {
-    const server = await startRedis('--rename-command', 'GETEX', '')
-    for (const [name, connect] of Object.entries(CLIENTS)) {
-      const { client, close } = await connect(server.port)
-      const store = new RedisStore({ client, prefix: `${name}:` })
-      await store.write('id', text({ n: 1 }), Date.now() + 60_000, 'absent')
-      server.commands()
-      for (let reads = 0; reads < 3; reads++) {
-        expect(await store.read('id', later())).toMatchObject({ text: text({ n: 1 }), renewed: true })
-      }
-      expect(server.commands(), name).toEqual({ get: 3, pexpire: 3 })
-      expect(server.cli('info', 'stats')).toMatch(/unexpected_error_replies:0/)
-      expect((await store.read('id'))?.expires).toBeGreaterThan(later() - 60_000)
-      expect(await store.read('other', later())).toBeNull()
-      await close()
-    }
-    await server.close()
-  })
-})
-
 describeWithOwnRedis('Sentinel', () => {
   let servers: Awaited<ReturnType<typeof startSentinel>>
   let clients: { [name: string]: Connected }
@@ -410,8 +455,8 @@ describeWithOwnRedis('Sentinel', () => {
     const use = async (store: RedisStore): Promise<void> => {
       const version = await store.write('id', text({ n: 1 }), later(), 'always')
       await store.write('id', text({ n: 2 }), later(), { version: version as string })
-      expect(await store.read('id', later())).toMatchObject({ text: text({ n: 2 }), renewed: true })
-      expect(await store.read('id')).toMatchObject({ text: text({ n: 2 }) })
+      await store.write('id', lasting(), later(), { version: text({ n: 2 }) })
+      expect(await store.read('id', later())).toMatchObject({ text: lasting(), renewed: true })
       expect(Object.keys((await store.all()) ?? {})).toEqual(['id'])
       await store.link('ada', 'id', later())
       expect(await store.linked('ada')).toEqual(['id'])

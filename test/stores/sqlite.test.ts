@@ -1,9 +1,12 @@
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
+import { rmSync } from 'node:fs'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
+import type { MaybePromise } from '../../src/base/maybe-promise'
 import { SqliteStore, type SqliteStoreOptions } from '../../src/stores/sqlite'
+import type { SessionRecord } from '../../src/store/record-store'
 import { recordStoreContract, storeContract } from '../../src/testing'
 import { describeDrivers, hasNodeSqlite, temporaryFolder } from '../support/sqlite'
 
@@ -33,6 +36,10 @@ describe('options', () => {
     [{ ttl: 0 }, /option ttl must be a positive number of ms/],
     [{ ttl: '1' }, /SqliteStore: option ttl must be a positive number of ms; it is "1"/],
     [{ pruneInterval: -1 }, /option pruneInterval must be a number of ms, 0 for never/],
+    [
+      { database: { ...database, prepare: () => Promise.resolve() } },
+      /must answer synchronously: libsql and not libsql\/p/,
+    ],
     [{ database: '/tmp/x.db' }, /option database must be an open database, .*; the option file takes a path/],
   ])('%j is refused', (options, message) => {
     const make = (): unknown => new SqliteStore({ database, ...options } as never)
@@ -115,56 +122,121 @@ describeDrivers((open, driver) => {
     await store.close()
   })
 
-  test('a commit that fails is an error, and nothing is written', () => {
-    const file = newFile()
-    const database = open(file)
-    database.exec('PRAGMA journal_mode = DELETE; PRAGMA busy_timeout = 0')
-    const store = new SqliteStore({ database })
-    const version = store.write('a', text(), inAnHour(), 'absent') as number
-    // Whoever reads the file keeps others from committing, though not from beginning.
-    const reader = open(file)
-    reader.exec('BEGIN')
-    expect(reader.prepare('SELECT id FROM sessions').all()).toHaveLength(1)
-    for (const condition of ['always', 'present', { version }] as const) {
-      expect(() => store.write('a', text({ n: 1 }), inAnHour(), condition)).toThrow(/locked/)
+  describe('a file that another process has locked', () => {
+    /** A store with the settings of a database, and another connection that locks its file. */
+    function lockable(settings: string) {
+      const file = newFile()
+      const [database, other] = [open(file), open(file)]
+      database.exec(settings)
+      const store = new SqliteStore({ database, pruneInterval: 0 })
+      return { store, database, other }
     }
-    expect(() => store.write('b', text(), inAnHour(), 'absent')).toThrow(/locked/)
-    expect(() => store.remove('a')).toThrow(/locked/)
-    expect(() => store.renew('a', inAnHour() + HOUR)).toThrow(/locked/)
-    reader.exec('COMMIT')
-    reader.close()
-    expect(store.read('a')).toMatchObject({ text: text(), version })
-    expect(store.read('b')).toBeNull()
-    expect(store.remove('a')).toBe(true)
-  })
 
-  test('what is written after the file was locked for too long is there for others', () => {
-    const file = newFile()
-    const [database, other] = [open(file), open(file)]
-    database.exec('PRAGMA journal_mode = WAL; PRAGMA busy_timeout = 0')
-    const store = new SqliteStore({ database, pruneInterval: 0 })
-    const version = store.write('a', text(), inAnHour(), 'absent') as number
-    const writes = {
-      always: () => store.write('a', text(), inAnHour(), 'always'),
-      absent: () => store.write('new', text(), inAnHour(), 'absent'),
-      present: () => store.write('a', text(), inAnHour(), 'present'),
-      version: () => store.write('a', text(), inAnHour(), { version }),
-      renew: () => store.renew('a', inAnHour()),
-      remove: () => store.remove('a'),
-      removeVersion: () => store.remove('a', version),
-      prune: () => store.prune(10),
-      link: () => store.link('ada', 'a', inAnHour()),
-      unlink: () => store.unlink('ada', 'a'),
-      removeAll: () => store.removeAll(),
+    const unsettled = async (work: MaybePromise<unknown>): Promise<void> => {
+      const turn = new Promise((resolve) => setTimeout(resolve, 30, 'the event loop runs'))
+      expect(await Promise.race([work, turn])).toBe('the event loop runs')
     }
-    for (const [id, write] of Object.entries(writes)) {
+
+    test.each(['WAL', 'DELETE'])('in mode %s, each write waits while the event loop runs', async (mode) => {
+      const { store, database, other } = lockable(`PRAGMA journal_mode = ${mode}; PRAGMA busy_timeout = 60000`)
+      const version = (await store.write('a', text(), inAnHour(), 'absent')) as number
+      const writes: { [id: string]: () => MaybePromise<unknown> } = {
+        always: () => store.write('a', text(), inAnHour(), 'always'),
+        absent: () => store.write('new', text(), inAnHour(), 'absent'),
+        present: () => store.write('a', text(), inAnHour(), 'present'),
+        version: () => store.write('a', text(), inAnHour(), { version }),
+        renew: () => store.renew('a', inAnHour()),
+        renewFrom: () => store.renew('new', inAnHour(), inAnHour()),
+        remove: () => store.remove('a'),
+        removeVersion: () => store.remove('a', version),
+        prune: () => store.prune(10),
+        link: () => store.link('ada', 'a', inAnHour()),
+        unlink: () => store.unlink('ada', 'a'),
+        removeAll: () => store.removeAll(),
+      }
+      for (const [id, write] of Object.entries(writes)) {
+        other.exec('BEGIN IMMEDIATE')
+        const written = write()
+        await unsettled(written)
+        other.exec('ROLLBACK')
+        await written
+        await store.write(id, text(), inAnHour(), 'absent')
+        expect(other.prepare('SELECT id FROM sessions WHERE id = ?').all(id)).toHaveLength(1)
+      }
+      expect(await store.count()).toBe(1)
+      expect(database.prepare('PRAGMA busy_timeout').all()).toMatchObject([{ timeout: 60000 }])
+    })
+
+    test('writes are made in the order in which they came, and nobody waits to read', async () => {
+      const { store, other } = lockable('PRAGMA journal_mode = WAL')
       other.exec('BEGIN IMMEDIATE')
-      expect(write).toThrow(/locked/)
+      const done: string[] = []
+      const note = (what: string) => (): void => void done.push(what)
+      const works = [
+        Promise.resolve(store.write('a', text({ n: 1 }), inAnHour(), 'absent')).then(note('absent')),
+        Promise.resolve(store.write('a', text({ n: 2 }), inAnHour(), 'present')).then(note('present')),
+        Promise.resolve(store.remove('a')).then(note('remove')),
+      ]
+      expect(store.read('a')).toBeNull()
       other.exec('ROLLBACK')
-      store.write(id, text(), inAnHour(), 'absent')
-      expect(other.prepare('SELECT id FROM sessions WHERE id = ?').all(id)).toHaveLength(1)
-    }
-    expect(store.count()).toBe(Object.keys(writes).length + 1)
+      await Promise.all(works)
+      expect(done).toEqual(['absent', 'present', 'remove'])
+      expect(await store.read('a')).toBeNull()
+    })
+
+    test('without WAL, reading waits for an exclusive lock while the event loop runs', async () => {
+      const { store, other } = lockable('PRAGMA journal_mode = DELETE; PRAGMA busy_timeout = 60000')
+      await store.write('a', text(), inAnHour(), 'absent')
+      other.exec('BEGIN EXCLUSIVE')
+      const reading = store.read('a')
+      await unsettled(reading)
+      other.exec('ROLLBACK')
+      expect(await reading).toMatchObject({ text: text() })
+    })
+
+    test('close waits for what waits', async () => {
+      const { store, other } = lockable('PRAGMA journal_mode = WAL')
+      other.exec('BEGIN IMMEDIATE')
+      const writing = store.write('a', text(), inAnHour(), 'absent')
+      const closing = store.close()
+      await unsettled(closing)
+      other.exec('ROLLBACK')
+      await closing
+      expect(await writing).not.toBeNull()
+      expect(other.prepare('SELECT id FROM sessions').all()).toHaveLength(1)
+    })
+
+    test('in a transaction of the application, it is an error at once', () => {
+      const { store, database, other } = lockable('PRAGMA journal_mode = WAL; PRAGMA busy_timeout = 0')
+      other.exec('BEGIN IMMEDIATE')
+      database.exec('BEGIN')
+      expect(() => store.write('a', text(), inAnHour(), 'absent')).toThrow(/locked/)
+      database.exec('ROLLBACK')
+      other.exec('ROLLBACK')
+    })
+
+    test('after five seconds it is an error, and nothing is written', { tags: ['slow'] }, async () => {
+      const { store, other } = lockable('PRAGMA journal_mode = DELETE; PRAGMA busy_timeout = 60000')
+      const version = (await store.write('a', text(), inAnHour(), 'absent')) as number
+      // Whoever reads the file keeps others from committing, though not from beginning.
+      other.exec('BEGIN')
+      expect(other.prepare('SELECT id FROM sessions').all()).toHaveLength(1)
+      const outcomes = await Promise.allSettled([
+        store.write('a', text({ n: 1 }), inAnHour(), { version }),
+        store.write('b', text(), inAnHour(), 'absent'),
+        store.remove('a'),
+        store.renew('a', inAnHour() + HOUR),
+        store.renew('a', inAnHour() + HOUR, inAnHour()),
+      ])
+      for (const outcome of outcomes) {
+        const { reason } = outcome as PromiseRejectedResult
+        expect(String(reason)).toMatch(/locked/)
+      }
+      other.exec('COMMIT')
+      expect(store.read('a')).toMatchObject({ text: text(), version })
+      expect(store.read('b')).toBeNull()
+      expect(store.remove('a')).toBe(true)
+    })
   })
 
   test("what is written in an application's own transaction is rolled back with it", () => {
@@ -177,17 +249,96 @@ describeDrivers((open, driver) => {
     expect([store.count(), store.linked('ada')]).toEqual([0, []])
   })
 
-  test('numbers are numbers, though the driver is set to answer with BigInts', () => {
+  test('numbers are numbers, though the driver is set to answer with BigInts', async () => {
     const database = open(newFile(), { bigInts: true })
     const store = new SqliteStore({ database })
     const expires = inAnHour()
     const version = store.write('a', text(), expires, 'absent') as number
     expect(store.read('a')).toEqual({ id: 'a', text: text(), expires, version })
     expect(store.write('a', text({ n: 1 }), expires, { version })).toBe(version + 1)
-    expect(store.scan(null, 10).records).toMatchObject([{ expires, version: version + 1 }])
+    expect((await store.scan(null, 10)).records).toMatchObject([{ expires, version: version + 1 }])
     expect(store.count()).toBe(1)
     store.write('ended', text(), anHourAgo(), 'always')
     expect(store.prune(10)).toBe(1)
+  })
+
+  test('renewals are written together, each only over the end that was read', async () => {
+    const { store, database } = newStore()
+    const [from, to] = [inAnHour(), inAnHour() + HOUR]
+    for (const id of ['a', 'b', 'c', 'd', 'e']) store.write(id, text(), from, 'absent')
+    await store.renew('e', to, from)
+    const renewed = ['a', 'b', 'c', 'd', 'gone'].map(async (id) => store.renew(id, to, from))
+    expect(store.read('a')).toMatchObject({ expires: from })
+    store.write('b', text(), from - HOUR / 2, 'present')
+    store.remove('c')
+    database.exec(`UPDATE sessions SET expires = ${from - 1} WHERE id = 'd'`)
+    expect(await Promise.all(renewed)).toEqual([true, false, false, false, false])
+    expect(['a', 'b', 'c', 'd'].map((id) => (store.read(id) as SessionRecord | null)?.expires)).toEqual([
+      to,
+      from - HOUR / 2,
+      undefined,
+      from - 1,
+    ])
+  })
+
+  test('a record that is about to end is renewed at once', () => {
+    const { store } = newStore()
+    const from = Date.now() + 500
+    store.write('a', text(), from, 'absent')
+    expect(store.renew('a', inAnHour(), from - 1)).toBe(false)
+    expect(store.renew('a', from + HOUR, from)).toBe(true)
+    expect(store.read('a')).toMatchObject({ expires: from + HOUR })
+  })
+
+  test('close sends the renewals that wait', async () => {
+    const { store, database } = newStore()
+    const [from, to] = [inAnHour(), inAnHour() + HOUR]
+    for (const id of ['a', 'b']) store.write(id, text(), from, 'absent')
+    const renewed = ['a', 'b'].map(async (id) => store.renew(id, to, from))
+    await store.close()
+    expect(await Promise.all(renewed)).toEqual([true, true])
+    expect(database.prepare('SELECT expires FROM sessions').all()).toMatchObject([{ expires: to }, { expires: to }])
+  })
+
+  test('use after the database was closed is an error, of pruning, too', async () => {
+    let told: (failure: unknown[]) => void
+    const failure = new Promise<unknown[]>((resolve) => (told = resolve))
+    const { store, database } = newStore({ pruneInterval: 20, errorLog: (...message) => told(message) })
+    store.write('a', text(), inAnHour(), 'absent')
+    const renewal = store.renew('a', inAnHour(), inAnHour() + 1)
+    database.close()
+    expect(() => store.read('a')).toThrow(/closed|not open|finalized/)
+    expect(() => store.write('a', text(), inAnHour(), 'always')).toThrow(/closed|not open|finalized/)
+    await expect(renewal).rejects.toThrow(/closed|not open|finalized/)
+    expect(String((await failure)[1])).toMatch(/closed|not open|finalized/)
+    await store.close()
+  })
+
+  describe('check', () => {
+    test('finds nothing where all is well', async () => {
+      const { store, database } = newStore()
+      database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
+      expect(await store.check()).toEqual([])
+    })
+    test('says what to do about settings, a file that is gone and one that cannot be written', async () => {
+      const file = newFile()
+      const database = open(file)
+      const store = new SqliteStore({ database })
+      database.exec('PRAGMA journal_mode = DELETE; PRAGMA synchronous = OFF; PRAGMA query_only = ON')
+      rmSync(file)
+      const findings = await store.check()
+      expect(findings).toEqual([
+        expect.stringMatching(/The file .* is gone.*restore/),
+        expect.stringMatching(/PRAGMA journal_mode = WAL/),
+        expect.stringMatching(/PRAGMA synchronous = NORMAL/),
+        expect.stringMatching(/Nothing can be written: .*readonly.*rights/),
+      ])
+    })
+    test('rejects when the database is closed', async () => {
+      const { store, database } = newStore()
+      database.close()
+      await expect(store.check()).rejects.toThrow(/closed|not open|finalized/)
+    })
   })
 
   test('tables of any name, several in one database', () => {

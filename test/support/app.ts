@@ -30,7 +30,7 @@ export interface RunningServer {
 }
 
 /** Serves a handler (an Express app is one) on a free port. */
-export async function serve(handler: RequestListener): Promise<RunningServer> {
+async function serve(handler: RequestListener): Promise<RunningServer> {
   return listen(createServer(handler))
 }
 

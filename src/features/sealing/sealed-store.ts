@@ -1,12 +1,14 @@
 import { createHmac, randomBytes } from 'node:crypto'
-import { OptionError } from '../../base/errors'
+import { isUnreadable, OptionError } from '../../base/errors'
 import { Recent } from '../../base/recent'
 import { sha256 } from '../../base/sha256'
 import { Envelope, envelopeIn, secretKey, type Encryption } from './envelope'
 import { afterwards, oneByOne, type Callback, type MaybePromise } from '../../base/maybe-promise'
-import type { Secret } from '../../options/options'
+import type { Secret } from '../../options/secrets'
 import {
+  readMany,
   RecordStore,
+  removeLinked,
   type RecordPage,
   type SessionRecord,
   type Version,
@@ -30,6 +32,10 @@ export interface KeyedStore {
   keysOf(id: string): readonly string[]
   /** An ID by which this store, and no client, knows the record under a key. */
   idOf(key: string): string
+  /** `readMany` by keys, where a record that cannot be opened counts as none. */
+  readKeys(keys: readonly string[]): MaybePromise<ReadonlyArray<SessionRecord | null>>
+  /** `removeLinked` by keys. */
+  removeKeys(user: string, keys: readonly string[]): MaybePromise<readonly boolean[]>
 }
 
 /** Begins every hashed ID, so that it is never taken for a plain one. */
@@ -123,6 +129,19 @@ export class SealedStore extends RecordStore implements KeyedStore {
     )
   }
 
+  readKeys(keys: readonly string[]): MaybePromise<ReadonlyArray<SessionRecord | null>> {
+    return afterwards(readMany(this.#inner, keys), (records) =>
+      records.map((record, n) => record && this.#openIfReadable(keys[n] as string, record)),
+    )
+  }
+
+  /** Those that lie under plain IDs, under both names: see `remove`. */
+  removeKeys(user: string, keys: readonly string[]): MaybePromise<readonly boolean[]> {
+    const hashes = keys.filter((key) => this.#mayBePlain(key)).map((id) => this.#keyOf(id))
+    const all = hashes.length === 0 ? keys : [...new Set([...keys, ...hashes])]
+    return afterwards(removeLinked(this.#inner, user, all), (removed) => removed.slice(0, keys.length))
+  }
+
   write(id: string, text: string, expires: number, condition: WriteCondition): MaybePromise<Version | null> {
     const write = (key: string, condition: WriteCondition): MaybePromise<Version | null> =>
       this.#inner.write(key, this.#seal(key, text), expires, condition)
@@ -184,6 +203,15 @@ export class SealedStore extends RecordStore implements KeyedStore {
   #open(key: string, record: SessionRecord): SessionRecord {
     if (!this.#envelope || (this.#mayBePlain(key) && envelopeIn(record.text) === undefined)) return record
     return { ...record, text: this.#envelope.open(record.text, key) }
+  }
+
+  #openIfReadable(key: string, record: SessionRecord): SessionRecord | null {
+    try {
+      return this.#open(key, record)
+    } catch (error) {
+      if (isUnreadable(error)) return null
+      throw error
+    }
   }
 }
 

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { RecordStore } from '../../store/record-store'
 import type { LiveSession } from '../../session/session'
-import { handleOf, inChunks, type Live } from './user-index'
+import { handleOf, inPages, type Live } from './user-index'
 import { userText, type Users } from './users'
 
 /** One of a user's sessions, as a page that lists them needs it. */
@@ -75,8 +75,8 @@ export function userSessionsApi(users: Users, store: RecordStore, requests: Requ
     async end(target, handle) {
       const user = userOf(target)
       const key = (await index.keys(user)).find((one) => handleOf(one) === handle)
-      if (key === undefined || (await index.read(key))?.notes.user !== user) return false
-      return (await index.end(user, key)) && ended([key]) > 0
+      if (key === undefined || (await index.read([key]))[0]?.notes.user !== user) return false
+      return ended(await index.end(user, [key])) > 0
     },
     endAll: async (target) => ended(await index.endAllBut(userOf(target))),
     async endOthers(req) {
@@ -89,7 +89,9 @@ export function userSessionsApi(users: Users, store: RecordStore, requests: Requ
       let entered = 0
       let page: string[] = []
       const enter = async (): Promise<void> => {
-        await inChunks(page, async (key) => void ((await requests.enter(index.idOf(key))) && entered++))
+        await inPages(page, (keys) =>
+          Promise.all(keys.map(async (key) => void ((await requests.enter(index.idOf(key))) && entered++))),
+        )
         looked += page.length
         page = []
         onProgress?.(looked)

@@ -1,8 +1,9 @@
+import { setImmediate } from 'node:timers'
 import { isUnreadable, OptionError } from '../../base/errors'
 import type { MaybePromise } from '../../base/maybe-promise'
 import { sha256 } from '../../base/sha256'
 import { storedNotes, type SessionNotes } from '../../session/notes'
-import type { RecordStore, SessionRecord } from '../../store/record-store'
+import { readMany, removeLinked, type RecordStore, type SessionRecord } from '../../store/record-store'
 import type { KeyedStore } from '../sealing/sealed-store'
 import { timeoutOf, type Timeouts } from '../timeouts/timeouts'
 
@@ -17,8 +18,8 @@ export interface Live {
   readonly lifetime: number
 }
 
-/** How many records are read at the same time: enough for a store to answer them in batches, and not to keep it from others. */
-const AT_A_TIME = 200
+/** How many records are read or removed in one step: so many that steps are few, and so few that none keeps the store from others. */
+const PAGE = 200
 
 const HANDLE_LENGTH = 16
 
@@ -64,36 +65,49 @@ export class UserIndex {
 
   /** The user's live sessions, the newest first. */
   async live(user: string): Promise<Live[]> {
-    const live: Live[] = []
-    await inChunks(await this.keys(user), async (key) => {
-      const found = await this.read(key)
-      if (found?.notes.user === user && !timeoutOf(found.notes, this.#timeouts, Date.now())) live.push(found)
-    })
+    const live = await this.liveOf(user, await this.keys(user))
     return live.sort((a, b) => (b.notes.created ?? 0) - (a.notes.created ?? 0))
   }
 
-  async read(key: string): Promise<Live | undefined> {
-    return this.readById(this.idOf(key), key)
+  /** Those of the sessions with these keys that live and are the user's. */
+  async liveOf(user: string, keys: readonly string[]): Promise<Live[]> {
+    const live: Live[] = []
+    await inPages(keys, async (page) => {
+      const now = Date.now()
+      for (const found of await this.read(page))
+        if (found?.notes.user === user && !timeoutOf(found.notes, this.#timeouts, now)) live.push(found)
+    })
+    return live
   }
 
-  /** A record that cannot be read counts as none: nobody can use its session. */
-  async readById(id: string, key = id): Promise<Live | undefined> {
+  /** The sessions with these keys. A record that cannot be read counts as none: nobody can use its session. */
+  async read(keys: readonly string[]): Promise<Array<Live | undefined>> {
     const store = this.#store
+    const records = await (store.readKeys ? store.readKeys(keys) : readMany(store, keys))
+    return keys.map((key, n) => {
+      const record = records[n]
+      return record ? this.#liveIn(key, record) : undefined
+    })
+  }
+
+  #liveIn(key: string, record: SessionRecord): Live | undefined {
     try {
-      const record = await store.read(id)
-      const cookie = record && store.parse(key, record)?.cookie
-      if (!cookie) return undefined
-      return { key, record, notes: storedNotes(cookie) ?? {}, lifetime: cookie.originalMaxAge ?? this.#ttl }
+      const cookie = this.#store.parse(key, record)?.cookie
+      return cookie && { key, record, notes: storedNotes(cookie) ?? {}, lifetime: cookie.originalMaxAge ?? this.#ttl }
     } catch (error) {
       if (isUnreadable(error)) return undefined
       throw error
     }
   }
 
-  /** Ends a session; a missing one stays in the index, as it may be about to be stored, until the store prunes. */
-  async end(user: string, key: string): Promise<boolean> {
-    const ended = await this.#store.remove(this.idOf(key))
-    if (ended) await this.#store.unlink(user, this.idOf(key))
+  /** Ends sessions, and answers the keys of those that were there; the others stay in the index, as they may be about to be stored. */
+  async end(user: string, keys: readonly string[]): Promise<string[]> {
+    const store = this.#store
+    const ended: string[] = []
+    await inPages(keys, async (page) => {
+      const removed = await (store.removeKeys ? store.removeKeys(user, page) : removeLinked(store, user, page))
+      ended.push(...page.filter((_, n) => removed[n]))
+    })
     return ended
   }
 
@@ -104,10 +118,8 @@ export class UserIndex {
     for (;;) {
       const keys = (await this.keys(user)).filter((key) => !seen.has(key))
       if (keys.length === 0) return ended
-      await inChunks(keys, async (key) => {
-        seen.add(key)
-        if (await this.end(user, key)) ended.push(key)
-      })
+      for (const key of keys) seen.add(key)
+      for (const key of await this.end(user, keys)) ended.push(key)
     }
   }
 }
@@ -117,8 +129,10 @@ export function handleOf(key: string): string {
   return sha256('sessile handle\0' + key).slice(0, HANDLE_LENGTH)
 }
 
-export async function inChunks<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  for (let at = 0; at < items.length; at += AT_A_TIME) {
-    await Promise.all(items.slice(at, at + AT_A_TIME).map(work))
+/** A store that answers at once would else keep the event loop to itself from the first page to the last. */
+export async function inPages<T>(items: readonly T[], work: (page: readonly T[]) => Promise<unknown>): Promise<void> {
+  for (let at = 0; at < items.length; at += PAGE) {
+    if (at > 0) await new Promise((resolve) => setImmediate(resolve))
+    await work(items.slice(at, at + PAGE))
   }
 }

@@ -20,6 +20,16 @@ export interface UserOptions {
   readonly onSessionLimit: 'endOldest' | 'refuse'
 }
 
+/** What tells the order of logins. */
+type Login = Pick<Live, 'key' | 'notes'>
+
+/** The session that is logged in. */
+interface Own extends Login {
+  readonly id: string
+  /** Those that it may be stored under; `key` is the first. */
+  readonly keys: readonly string[]
+}
+
 /** Keeps the index of users' sessions, and limits their number. */
 export class Users implements Feature {
   readonly #options: UserOptions
@@ -62,14 +72,34 @@ export class Users implements Feature {
       return { saved: () => this.index.link(user as string, key, expires), failed: () => undefined }
     }
     this.#note(notes, user, saving.req as Request | undefined)
-    const after: AfterSaving = {
-      saved: () => this.#settle(saving, user),
+    if (user === undefined) return this.#after(saving, user)
+    if (saving.isChanged && this.#max !== Infinity) return this.#login(saving, user, expires)
+    return afterwards(this.index.link(user, key, expires), () => this.#after(saving, user))
+  }
+
+  /** A login where their number is limited. The others are read while the session is being stored, so that it takes no longer. */
+  async #login(saving: Saving, user: string, expires: number): Promise<AfterSaving> {
+    const ownKeys = this.index.keysOf(saving.key)
+    const own = { id: saving.key, key: ownKeys[0] as string, keys: ownKeys, notes: saving.notes }
+    const [keys] = await Promise.all([this.index.keys(user), this.index.link(user, saving.key, expires)])
+    const others = this.#othersAmong(keys, user, own)
+    // Where the session is then not stored, nobody waits for them.
+    others.catch(() => undefined)
+    const after = this.#after(saving, user, () => this.#bound(user, own, others))
+    if (this.#options.onSessionLimit === 'refuse') {
+      const { length } = await others
+      if (length < this.#max) return after
+      await after.failed()
+      throw this.#tooMany(length)
+    }
+    return after
+  }
+
+  #after({ key, stored }: Saving, user: string | undefined, bound = (): MaybePromise<void> => undefined): AfterSaving {
+    return {
+      saved: () => afterwards(stored?.user === undefined ? undefined : this.index.unlink(stored.user, key), bound),
       failed: (error) => (user === undefined ? undefined : this.#leave(user, key, error)),
     }
-    if (user === undefined) return after
-    return afterwards(this.index.link(user, key, expires), () =>
-      afterwards(saving.isChanged ? this.#refuse(user, key, after) : undefined, () => after),
-    )
   }
 
   #note(notes: SessionNotes, user: string | undefined, req: Request | undefined): void {
@@ -87,23 +117,6 @@ export class Users implements Feature {
     if (about !== undefined) notes.about = about
   }
 
-  /** @throws SessionError when the user has too many sessions, and none is to be ended for a new one */
-  #refuse(user: string, key: string, after: AfterSaving): MaybePromise<void> {
-    if (this.#max === Infinity || this.#options.onSessionLimit !== 'refuse') return
-    return this.#othersOf(user, key).then(async (others) => {
-      if (others.length < this.#max) return
-      await after.failed()
-      throw this.#tooMany(others.length)
-    })
-  }
-
-  #settle({ key, stored, isChanged }: Saving, user: string | undefined): MaybePromise<void> {
-    const left = stored?.user === undefined ? undefined : this.index.unlink(stored.user, key)
-    return afterwards(left, () => {
-      return user !== undefined && isChanged && this.#max !== Infinity ? this.#bound(user, key) : undefined
-    })
-  }
-
   /**
    * The session was not stored as this user's. After an error of the store it may be all the same: then it stays in the index,
    * so that whoever ends all of the user's sessions finds it.
@@ -111,41 +124,49 @@ export class Users implements Feature {
   async #leave(user: string, key: string, error: unknown): Promise<void> {
     if (error !== undefined && isUncertain(error)) return
     try {
-      const now = await this.index.readById(key)
-      if (now?.notes.user !== user) await this.index.unlink(user, key)
+      const found = await this.index.read(this.index.keysOf(key))
+      if (!found.some((now) => now?.notes.user === user)) await this.index.unlink(user, key)
     } catch {
       // Without its session the entry does not count, and is removed when the store prunes.
     }
   }
 
+  /** The user's live sessions among these keys but those that are known; none where there are not too many. */
+  async #othersAmong(keys: readonly string[], user: string, own: Own, known: readonly Live[] = []): Promise<Live[]> {
+    const others = keys.filter((key) => !own.keys.includes(key))
+    if (others.length < this.#max) return []
+    const knownKeys = new Set(known.map(({ key }) => key))
+    return this.index.liveOf(
+      user,
+      others.filter((key) => !knownKeys.has(key)),
+    )
+  }
+
   /**
-   * Limits the number of the user's sessions, after the new one is stored: of several logins at the same time, the last to
-   * get here sees all of them.
+   * Limits the number of the user's sessions, after the new one is stored: at once by those that were read before, then by
+   * those that came meanwhile, if any. Of several logins at the same time, the last to get here sees all of them.
    * @throws SessionError when the new one is one too many and none is to be ended for it
    */
-  async #bound(user: string, id: string): Promise<void> {
-    const live = await this.index.live(user)
-    const ownKeys = this.index.keysOf(id)
-    const own = live.find(({ key }) => ownKeys.includes(key))
-    const others = live.filter((other) => other !== own)
-    if (!own || others.length < this.#max) return
+  async #bound(user: string, own: Own, before: Promise<Live[]>): Promise<void> {
+    const others = await before
+    const [keys] = await Promise.all([this.index.keys(user), this.#endBeyond(user, own, others)])
+    const late = await this.#othersAmong(keys, user, own, others)
+    if (late.length > 0) await this.#endBeyond(user, own, [...others, ...late])
+  }
 
+  async #endBeyond(user: string, own: Own, others: readonly Live[]): Promise<void> {
+    if (others.length < this.#max) return
     // Of logins at the same time the later ones stay, or the earlier ones if logins are to be refused.
     const refuses = this.#options.onSessionLimit === 'refuse'
-    const isBefore = (a: Live, b: Live): boolean => isLater(a, b) !== refuses
+    const isBefore = (a: Login, b: Login): boolean => isLater(a, b) !== refuses
     const isAhead = (other: Live): boolean => (areAtOnce(own, other) ? isBefore(other, own) : refuses)
     const ahead = others.filter(isAhead)
     const behind = others.filter((other) => !isAhead(other)).sort((a, b) => (isBefore(a, b) ? -1 : 1))
     const isKept = ahead.length < this.#max
     const over = behind.slice(Math.max(0, this.#max - ahead.length - Number(isKept)))
-    await Promise.all([...(isKept ? [] : [own]), ...over].map(({ key }) => this.index.end(user, key)))
+    await this.index.end(user, [...(isKept ? [] : own.keys), ...over.map(({ key }) => key)])
     if (isKept) return
-    throw refuses ? this.#tooMany(ahead.length) : destroyed(id)
-  }
-
-  async #othersOf(user: string, id: string): Promise<Live[]> {
-    const own = this.index.keysOf(id)
-    return (await this.index.live(user)).filter(({ key }) => !own.includes(key))
+    throw refuses ? this.#tooMany(ahead.length) : destroyed(own.id)
   }
 
   #tooMany(count: number): SessionError {
@@ -182,14 +203,14 @@ function isUncertain(error: unknown): boolean {
   return !(error instanceof SessionError) || error.code === 'ERR_SESSION_STORE_TIMEOUT'
 }
 
-function loginOf({ notes }: Live): number {
+function loginOf({ notes }: Login): number {
   return notes.login ?? notes.created ?? 0
 }
 
-function areAtOnce(a: Live, b: Live): boolean {
+function areAtOnce(a: Login, b: Login): boolean {
   return Math.abs(loginOf(a) - loginOf(b)) <= AT_ONCE
 }
 
-function isLater(a: Live, b: Live): boolean {
+function isLater(a: Login, b: Login): boolean {
   return loginOf(a) === loginOf(b) ? a.key > b.key : loginOf(a) > loginOf(b)
 }

@@ -1,0 +1,64 @@
+import { afterwards, oneByOne, type MaybePromise } from '../base/maybe-promise'
+import type { LiveSession } from '../session/session'
+import { maxAgeIn } from '../session/text'
+import { bounded } from './turns'
+import type { Visit } from './visit'
+
+/** Moves the end of a session in the store, after `session.touch()`. */
+export function touch(visit: Visit, session: LiveSession): MaybePromise<void> {
+  const { claim, settings } = visit
+  return touchBy(
+    visit,
+    session.id,
+    () => settings.access().touch(session, claim.knownOf(session)),
+    () => settings.expiresOf(session),
+  )
+}
+
+/** The same for a session that nobody has looked at, if possible without parsing it: its text may tell its lifetime. */
+export function touchUnseen(visit: Visit): MaybePromise<void> {
+  const { claim, place, settings } = visit
+  const { key, known } = claim
+  if (place.pending !== 'stored' || !known || key === undefined) return
+  const maxAge = known.record && settings.serializer === JSON ? maxAgeIn(known.record.text) : undefined
+  if (maxAge === undefined) return touch(visit, place.look().touch())
+  return touchBy(
+    visit,
+    key,
+    () => settings.access().touchUnseen(key, known, maxAge),
+    () => Date.now() + (maxAge ?? settings.ttl),
+  )
+}
+
+function touchBy(
+  { claim, settings }: Visit,
+  key: string,
+  move: () => MaybePromise<boolean>,
+  expires: () => number,
+): MaybePromise<void> {
+  return bounded(settings, 'touch', key, () =>
+    afterwards(move(), (isMoved) =>
+      isMoved
+        ? oneByOne(settings.features, (feature) => feature.touched?.(key, claim.known?.notes, expires()))
+        : undefined,
+    ),
+  )
+}
+
+/**
+ * Whether a session is still the client's, so that its cookie may be sent again: that of another one may have been set
+ * meanwhile. A classic store cannot tell, this process only.
+ */
+export function confirm({ claim, settings }: Visit, session: LiveSession): MaybePromise<boolean> {
+  const { access, expiresOf } = settings
+  const known = claim.knownOf(session)
+  if (claim.isConfirmed || known === undefined) return true
+  if (!access().isExact) return known?.life?.isDestroyed !== true && claim.mayWrite(session.id, known?.life?.renewed)
+  return bounded(settings, 'load', session.id, () =>
+    afterwards(access().load(session.id, expiresOf(session)), (now) => {
+      if (!now || !claim.mayWrite(session.id, now.notes)) return false
+      claim.found(session.id, now)
+      return true
+    }),
+  )
+}
