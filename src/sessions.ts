@@ -162,8 +162,8 @@ export function sessionsApi(
       return userSessionsApi(users, store as RecordStore, {
         sessionOf: (req) => visitIn(req) && ((req as VisitedRequest)[property] as StoredLive | undefined),
         leave: (key) => settings.underWay.leave(key),
-        async enter(key) {
-          const visit = visitById(key)
+        async enter(id) {
+          const visit = visitById(id)
           if (!(await loaded(visit))) return false
           const session = visit.requireSession()
           if (!users.isDue(session, visit.claim.known?.notes)) return false

@@ -116,7 +116,7 @@ export interface SessionOptions {
   onStaleId?: 'ignore' | 'destroy' | undefined
   /**
    * Stores sessions under a hash of their IDs, so that a leaked database contains no cookie. `key` makes it an HMAC;
-   * `migrate` also finds sessions that are still stored under their plain IDs, and moves them. Needs a record store.
+   * `migrate` also finds sessions that are stored under their plain IDs; they stay there until they end. Needs a record store.
    * Default: `false`.
    */
   hashIds?: HashIds | undefined

@@ -1,6 +1,7 @@
 import { createSecretKey, type KeyObject } from 'node:crypto'
 import signature = require('cookie-signature')
 import createDebug = require('debug')
+import { Recent } from '../base/recent'
 import type { Secret } from '../options/secrets'
 import { parseHeld, type Held } from './tokens'
 
@@ -24,7 +25,7 @@ export function presentedBy(id: string, oldSecret = false, encoded?: string): Pr
 /** The length of the end of a signed value: a dot, and 256 bits in base64. A value that ends otherwise costs no HMAC. */
 const SIGNATURE_LENGTH = 1 + 43
 
-/** How many verified cookies a generation remembers: what a busy process sees in some minutes, in at most 4 MB. */
+/** How many verified cookies are remembered at least: what a busy process sees in some minutes, in at most 4 MB. */
 const REMEMBERED = 5000
 
 /** Signs session IDs with the first secret and verifies them with all: the format is cookie-signature's, after `s:`. */
@@ -34,10 +35,9 @@ export class Signer {
   /**
    * Cookies that were verified, as they were sent, so that a returning visitor costs no HMAC. Only a whole cookie with a
    * valid signature is ever found here, and a look-up compares hashes that are seeded anew in each process, so its timing
-   * tells nothing about parts of a signature. Two generations bound the memory.
+   * tells nothing about parts of a signature.
    */
-  #recent = new Map<string, Presented>()
-  #older = new Map<string, Presented>()
+  readonly #verified = new Recent<Presented>(REMEMBERED)
 
   /** @param cookieName the name of the cookie, if the signature is to cover that, too */
   constructor(secrets: readonly Secret[], cookieName?: string) {
@@ -67,15 +67,10 @@ export class Signer {
 
   /** The ID in a cookie's value as it was sent, or `undefined` when none of the secrets signed it. */
   verifySent(sent: string): Presented | undefined {
-    const known = this.#recent.get(sent) ?? this.#older.get(sent)
+    const known = this.#verified.get(sent)
     if (known) return known
     const verified = this.verify(decode(sent))
-    if (!verified) return undefined
-    if (this.#recent.size >= REMEMBERED) {
-      this.#older = this.#recent
-      this.#recent = new Map()
-    }
-    this.#recent.set(detach(sent), verified)
+    if (verified) this.#verified.set(detach(sent), verified)
     return verified
   }
 

@@ -1,4 +1,5 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
+import { sha256 } from '../base/sha256'
 import type { SessionNotes } from '../session/notes'
 
 /**
@@ -36,7 +37,7 @@ export function newToken(): string {
 
 /** What is noted of a token: the client's first one, the key alone, has none. */
 export function hashOf(token: string | undefined): string {
-  return token === undefined ? '' : createHash('sha256').update(token).digest('base64url')
+  return token === undefined ? '' : sha256(token)
 }
 
 /**

@@ -64,6 +64,22 @@ export function storedNotes(cookie: object): SessionNotes | undefined {
   return notes
 }
 
+const IN_JSON = `"${NOTES}":`
+
+/** The same in its text. The notes are the last that is written there, so the rest need not be parsed. */
+export function notesIn(cookie: string): SessionNotes | undefined {
+  const at = cookie.indexOf(IN_JSON)
+  if (at === -1) return undefined
+  let notes: unknown
+  try {
+    notes = JSON.parse(cookie.slice(at + IN_JSON.length, -1))
+  } catch {
+    // They are not the last, or not the cookie's.
+    return storedNotes(JSON.parse(cookie) as object)
+  }
+  return storedNotes({ [NOTES]: notes })
+}
+
 function invalid(name: string): SessionError {
   return new SessionError(
     'ERR_SESSION_INVALID_RECORD',

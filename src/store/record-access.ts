@@ -2,7 +2,7 @@ import { isUnreadable } from '../base/errors'
 import { afterwards, rescue, type MaybePromise } from '../base/maybe-promise'
 import type { SessionData } from '../session/augmented'
 import { cookieOf, unnoted } from '../session/noted'
-import { notesOf, NOTES, storedNotes, type SessionNotes } from '../session/notes'
+import { notesIn, notesOf, storedNotes, type SessionNotes } from '../session/notes'
 import type { Session } from '../session/session'
 import { cookieIn, dataOf, serializeRecord, wholeText } from '../session/text'
 import type { RecordStore, SessionRecord, WriteCondition } from './record-store'
@@ -34,9 +34,7 @@ export class RecordAccess implements StoreAccess {
     const { inProcess, serializer } = this.#store
     const text = serializer === JSON ? dataOf(record.text) : undefined
     if (inProcess && text) {
-      const cookie = cookieIn(text)
-      const notes = cookie.includes(`"${NOTES}":`) ? storedNotes(JSON.parse(cookie) as object) : undefined
-      return { record, text, notes }
+      return { record, text, notes: notesIn(cookieIn(text)) }
     }
     const data = checkedData(key, this.#store.parse(key, record))
     return { record, data, text, notes: storedNotes(data.cookie) }

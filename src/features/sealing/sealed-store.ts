@@ -1,8 +1,9 @@
-import { createHash, createHmac } from 'node:crypto'
-import { storedNotes } from '../../session/notes'
+import { createHmac, randomBytes } from 'node:crypto'
 import { isUnreadable, OptionError } from '../../base/errors'
+import { Recent } from '../../base/recent'
+import { sha256 } from '../../base/sha256'
 import { Envelope, envelopeIn, secretKey, type Encryption } from './envelope'
-import { afterwards, type Callback, type MaybePromise } from '../../base/maybe-promise'
+import { afterwards, oneByOne, type Callback, type MaybePromise } from '../../base/maybe-promise'
 import type { Secret } from '../../options/secrets'
 import {
   readMany,
@@ -21,13 +22,16 @@ export type HashIds =
   | {
       /** Makes the hash an HMAC-SHA-256 with this key. Default: SHA-256, enough for IDs of 128 random bits and more. */
       key?: Secret | undefined
-      /** Also finds sessions that are still stored under their plain IDs, encrypted or not, and moves them. Default: `false`. */
+      /** Also finds sessions that are stored under their plain IDs, encrypted or not; they stay there. Default: `false`. */
       migrate?: boolean | undefined
     }
 
-/** Access to records by the keys that they are stored under, where their IDs are not known. */
+/** A store whose keys are not the IDs of the sessions. */
 export interface KeyedStore {
-  keyOf(id: string): string
+  /** The keys that the session with this ID may be stored under: a new one is under the first. */
+  keysOf(id: string): readonly string[]
+  /** An ID by which this store, and no client, knows the record under a key. */
+  idOf(key: string): string
   /** `readMany` by keys, where a record that cannot be opened counts as none. */
   readKeys(keys: readonly string[]): MaybePromise<ReadonlyArray<SessionRecord | null>>
   /** `removeLinked` by keys. */
@@ -36,6 +40,8 @@ export interface KeyedStore {
 
 /** Begins every hashed ID, so that it is never taken for a plain one. */
 const HASHED = 'h1.'
+
+const REMEMBERED = 5000
 
 /**
  * Stores records in another record store: under hashes of their IDs, encrypted, or both. `scan` and `linked` give the keys
@@ -46,9 +52,10 @@ export class SealedStore extends RecordStore implements KeyedStore {
   readonly #hash: ((id: string) => string) | undefined
   readonly #migrate: boolean
   readonly #envelope: Envelope | undefined
-  /** A request asks for the key of its session's ID several times. */
-  #lastId: string | undefined
-  #lastKey = ''
+  /** Each request asks for the key of its session's ID several times, and visitors come back. */
+  readonly #keys = new Recent<string>(REMEMBERED)
+  /** Follows a key that stands for an ID. Nobody can guess it. */
+  readonly #mark = '.' + randomBytes(16).toString('base64url')
 
   /** @throws OptionError when `hashIds` or a key cannot be used */
   constructor(inner: RecordStore, options: { hashIds?: HashIds | undefined; encryption?: Encryption | undefined }) {
@@ -68,29 +75,59 @@ export class SealedStore extends RecordStore implements KeyedStore {
     if (inner.count) this.count = inner.count.bind(inner)
     if (inner.check) this.check = inner.check.bind(inner)
     if (inner.close) this.close = inner.close.bind(inner)
-    if (inner.link) this.link = (user, id, expires) => inner.link?.(user, this.keyOf(id), expires)
-    if (inner.unlink) this.unlink = (user, id) => inner.unlink?.(user, this.keyOf(id))
+    if (inner.link) {
+      this.link = (user, id, expires) => afterwards(this.#whereItLies(id), (key) => inner.link?.(user, key, expires))
+    }
+    if (inner.unlink) {
+      this.unlink = (user, id) => oneByOne(this.keysOf(id), (key) => inner.unlink?.(user, key))
+    }
     if (inner.linked) this.linked = inner.linked.bind(inner)
   }
 
-  keyOf(id: string): string {
-    if (!this.#hash) return id
-    if (id !== this.#lastId) {
-      this.#lastKey = this.#hash(id)
-      this.#lastId = id
-    }
-    return this.#lastKey
+  keysOf(id: string): readonly string[] {
+    return this.#mayBePlain(id) ? [this.#keyOf(id), id] : [this.#keyOf(id)]
   }
 
-  read(id: string, renewTo?: number): MaybePromise<SessionRecord | null> {
-    const key = this.keyOf(id)
-    return afterwards(this.#inner.read(key, renewTo), (record) =>
-      record ? this.#open(key, record) : this.#moveFromPlain(id, key),
+  idOf(key: string): string {
+    return !this.#hash || this.#mayBePlain(key) ? key : key + this.#mark
+  }
+
+  #keyOf(id: string): string {
+    if (!this.#hash) return id
+    const known = this.#keys.get(id)
+    if (known !== undefined) return known
+    const key = id.endsWith(this.#mark) ? id.slice(0, -this.#mark.length) : this.#hash(id)
+    this.#keys.set(id, key)
+    return key
+  }
+
+  /** An ID that looks like a hash is never looked up as it is: a leaked hash would then serve as an ID. */
+  #mayBePlain(id: string): boolean {
+    return this.#migrate && !id.startsWith(HASHED)
+  }
+
+  /**
+   * Does something to a session where it lies. While sessions are migrated that may be under its plain ID, where it then stays
+   * until it ends. `attempt` answers `null` or `false` where it is not.
+   */
+  #atEither<T>(id: string, attempt: (key: string) => MaybePromise<T>): MaybePromise<T> {
+    const done = attempt(this.#keyOf(id))
+    if (!this.#mayBePlain(id)) return done
+    return afterwards(done, (answer) => (answer === null || answer === false ? attempt(id) : answer))
+  }
+
+  #whereItLies(id: string): MaybePromise<string> {
+    const key = this.#keyOf(id)
+    if (!this.#mayBePlain(id)) return key
+    return afterwards(this.#inner.read(id), (plain) =>
+      plain ? afterwards(this.#inner.read(key), (hashed) => (hashed ? key : id)) : key,
     )
   }
 
-  #readKey(key: string): MaybePromise<SessionRecord | null> {
-    return afterwards(this.#inner.read(key), (record) => record && this.#open(key, record))
+  read(id: string, renewTo?: number): MaybePromise<SessionRecord | null> {
+    return this.#atEither(id, (key) =>
+      afterwards(this.#inner.read(key, renewTo), (record) => record && this.#open(key, record)),
+    )
   }
 
   readKeys(keys: readonly string[]): MaybePromise<ReadonlyArray<SessionRecord | null>> {
@@ -99,38 +136,45 @@ export class SealedStore extends RecordStore implements KeyedStore {
     )
   }
 
+  /** Those that lie under plain IDs, under both names: see `remove`. */
   removeKeys(user: string, keys: readonly string[]): MaybePromise<readonly boolean[]> {
-    return removeLinked(this.#inner, user, keys)
+    const hashes = keys.filter((key) => this.#mayBePlain(key)).map((id) => this.#keyOf(id))
+    const all = hashes.length === 0 ? keys : [...new Set([...keys, ...hashes])]
+    return afterwards(removeLinked(this.#inner, user, all), (removed) => removed.slice(0, keys.length))
   }
 
   write(id: string, text: string, expires: number, condition: WriteCondition): MaybePromise<Version | null> {
-    const key = this.keyOf(id)
-    const write = (): MaybePromise<Version | null> => this.#inner.write(key, this.#seal(key, text), expires, condition)
-    // Whoever has a version has read the record, which moved it.
-    return typeof condition === 'object' ? write() : afterwards(this.#moveFromPlain(id, key), write)
+    const write = (key: string, condition: WriteCondition): MaybePromise<Version | null> =>
+      this.#inner.write(key, this.#seal(key, text), expires, condition)
+    const key = this.#keyOf(id)
+    if (!this.#mayBePlain(id)) return write(key, condition)
+    if (condition === 'absent') {
+      return afterwards(this.#inner.read(id), (plain) => (plain ? null : write(key, 'absent')))
+    }
+    if (condition !== 'always') return this.#atEither(id, (key) => write(key, condition))
+    return afterwards(
+      this.#atEither(id, (key) => write(key, 'present')),
+      (version) => version ?? write(key, 'always'),
+    )
   }
 
   renew(id: string, expires: number, from?: number): MaybePromise<boolean> {
-    const key = this.keyOf(id)
-    return afterwards(
-      this.#inner.renew(key, expires, from),
-      (renewed) =>
-        renewed ||
-        afterwards(this.#moveFromPlain(id, key), (record) => record !== null && this.#inner.renew(key, expires, from)),
-    )
+    return this.#atEither(id, (key) => this.#inner.renew(key, expires, from))
   }
 
   /**
-   * Removes the plain record first. If another request is just moving it, the copy under the hash is then found here, or
-   * removed by that request.
+   * Under both names, the plain one first: earlier versions copied a session to its hash, and when they failed midway the copy
+   * under the plain ID would come back as soon as the other is gone.
    */
   remove(id: string, version?: Version): MaybePromise<boolean> {
-    const key = this.keyOf(id)
-    // Whoever has a version has read the record, which moved it.
-    if (version !== undefined || !this.#mayBePlain(id)) return this.#inner.remove(key, version)
-    return afterwards(this.#inner.remove(id), (plain) =>
-      afterwards(this.#inner.remove(key), (hashed) => plain || hashed),
-    )
+    const key = this.#keyOf(id)
+    if (!this.#mayBePlain(id)) return this.#inner.remove(key, version)
+    const removeBoth = (): MaybePromise<boolean> =>
+      afterwards(this.#inner.remove(id), (plain) =>
+        afterwards(this.#inner.remove(key, version), (hashed) => hashed || (plain && version === undefined)),
+      )
+    if (version === undefined) return removeBoth()
+    return afterwards(this.#inner.read(key), (hashed) => (hashed ? removeBoth() : this.#inner.remove(id, version)))
   }
 
   scan(cursor: string | null, limit: number): MaybePromise<RecordPage> {
@@ -151,36 +195,6 @@ export class SealedStore extends RecordStore implements KeyedStore {
 
   override clear(callback?: Callback): Promise<void> | undefined {
     return this.#inner.clear(callback)
-  }
-
-  /** An ID that looks like a hash is never looked up as it is: a leaked hash would then serve as an ID. */
-  #mayBePlain(id: string): boolean {
-    return this.#migrate && !id.startsWith(HASHED)
-  }
-
-  /** Moves the record that is stored under the plain ID, if there is one, to the hash of it. */
-  #moveFromPlain(id: string, key: string): MaybePromise<SessionRecord | null> {
-    if (!this.#mayBePlain(id)) return null
-    return afterwards(this.#inner.read(id), (stored) => {
-      if (!stored) return this.#readKey(key) // another request may have moved it just now
-      const plain = this.#open(id, stored)
-      const user = this.#inner.link && storedNotes(this.parse(key, plain)?.cookie ?? {})?.user
-      const moved = (): MaybePromise<SessionRecord | null> => this.#rewrite(id, key, plain)
-      if (user === undefined) return moved()
-      return afterwards(this.#inner.link?.(user, key, plain.expires), () =>
-        afterwards(moved(), (record) => afterwards(this.#inner.unlink?.(user, id), () => record)),
-      )
-    })
-  }
-
-  /** If the plain record is gone when it is to be removed, somebody has destroyed the session: the copy goes, too. */
-  #rewrite(id: string, key: string, { text, expires }: SessionRecord): MaybePromise<SessionRecord | null> {
-    return afterwards(this.#inner.write(key, this.#seal(key, text), expires, 'absent'), (version) => {
-      if (version === null) return this.#readKey(key)
-      return afterwards(this.#inner.remove(id), (removed) =>
-        removed ? { text, expires, version } : afterwards(this.#inner.remove(key), () => null),
-      )
-    })
   }
 
   #seal(key: string, text: string): string {
@@ -207,7 +221,7 @@ function hasher(hashIds: Exclude<HashIds, false>): (id: string) => string {
   if (typeof hashIds === 'string' || typeof migrate !== 'boolean') {
     throw new OptionError('hashIds option must be true, false, or an object with key, migrate, or both')
   }
-  if (key === undefined) return (id) => HASHED + createHash('sha256').update(id).digest('base64url')
+  if (key === undefined) return (id) => HASHED + sha256(id)
   const secret = secretKey(key)
   if (!secret?.symmetricKeySize) {
     throw new OptionError('hashIds.key option must be a string, a Buffer or a secret KeyObject, and not empty')

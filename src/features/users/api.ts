@@ -1,5 +1,4 @@
 import type { IncomingMessage } from 'node:http'
-import { OptionError } from '../../base/errors'
 import type { RecordStore, SessionRecord } from '../../store/record-store'
 import type { LiveSession } from '../../session/session'
 import { handleOf, inPages, type Live } from './user-index'
@@ -49,7 +48,7 @@ export interface Requests {
   /** Takes a session off the requests of this process that have it, as it was ended. */
   leave(key: string): void
   /** Stores a session again, if its user is not the one that is noted; false if that is so. */
-  enter(key: string): Promise<boolean>
+  enter(id: string): Promise<boolean>
 }
 
 export function userSessionsApi(users: Users, store: RecordStore, requests: Requests): UserSessionsApi {
@@ -70,7 +69,7 @@ export function userSessionsApi(users: Users, store: RecordStore, requests: Requ
     async list(target: unknown, req?: IncomingMessage) {
       const request = isRequest(target) ? target : req
       const current = request && requests.sessionOf(request)
-      const own = current && index.keyOf(current.id)
+      const own = current ? index.keysOf(current.id) : []
       return (await index.live(userOf(target))).map((live) => shown(live, own))
     },
     async end(target, handle) {
@@ -83,21 +82,16 @@ export function userSessionsApi(users: Users, store: RecordStore, requests: Requ
     async endOthers(req) {
       const session = requests.sessionOf(req)
       if (!session || users.userOf(session) === undefined) return 0
-      return ended(await index.endAllBut(userOf(req), index.keyOf(session.id)))
+      return ended(await index.endAllBut(userOf(req), index.keysOf(session.id)))
     },
     async index(onProgress) {
-      if (index.keyOf('an ID') !== 'an ID') {
-        throw new OptionError(
-          'sessions.users.index cannot work with the option hashIds: the IDs of the sessions are not known',
-        )
-      }
       let looked = 0
       let entered = 0
       let page: Array<SessionRecord & { id: string }> = []
       const enter = async (): Promise<void> => {
         await inPages(page, async (records) => {
           entered += await index.enterLost(records)
-          await Promise.all(records.map(async ({ id }) => void ((await requests.enter(id)) && entered++)))
+          await Promise.all(records.map(async ({ id }) => void ((await requests.enter(index.idOf(id))) && entered++)))
         })
         looked += page.length
         page = []
@@ -119,12 +113,12 @@ function isRequest(target: unknown): target is IncomingMessage {
   return typeof target === 'object' && target !== null && 'headers' in target
 }
 
-function shown({ key, notes, record, lifetime }: Live, own: string | undefined): UserSession {
+function shown({ key, notes, record, lifetime }: Live, own: readonly string[]): UserSession {
   return {
     handle: handleOf(key),
     created: new Date(notes.created ?? record.expires - lifetime),
     lastSeen: new Date(Math.max(notes.seen ?? 0, record.expires - lifetime)),
     about: notes.about,
-    current: key === own,
+    current: own.includes(key),
   }
 }

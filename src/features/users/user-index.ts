@@ -1,7 +1,7 @@
-import { createHash } from 'node:crypto'
 import { setImmediate } from 'node:timers'
 import { isUnreadable, OptionError } from '../../base/errors'
 import type { MaybePromise } from '../../base/maybe-promise'
+import { sha256 } from '../../base/sha256'
 import { storedNotes, type SessionNotes } from '../../session/notes'
 import { readMany, removeLinked, type RecordStore, type SessionRecord } from '../../store/record-store'
 import type { KeyedStore } from '../sealing/sealed-store'
@@ -41,9 +41,14 @@ export class UserIndex {
     this.#ttl = ttl
   }
 
-  /** The key under which the store has the session with this ID. */
-  keyOf(id: string): string {
-    return this.#store.keyOf?.(id) ?? id
+  /** The keys under which the store may have the session with this ID. */
+  keysOf(id: string): readonly string[] {
+    return this.#store.keysOf?.(id) ?? [id]
+  }
+
+  /** An ID by which this process knows the session under a key. */
+  idOf(key: string): string {
+    return this.#store.idOf?.(key) ?? key
   }
 
   link(user: string, id: string, expires: number): MaybePromise<void> {
@@ -107,7 +112,7 @@ export class UserIndex {
     const enterThose = async ([user, sessions]: [string, Live[]]): Promise<void> => {
       const known = new Set(await this.keys(user))
       const lost = sessions.filter(({ key }) => !known.has(key))
-      await Promise.all(lost.map(async ({ key, record }) => this.link(user, key, record.expires)))
+      await Promise.all(lost.map(async ({ key, record }) => this.link(user, this.idOf(key), record.expires)))
       entered += lost.length
     }
     await Promise.all([...byUser].map(enterThose))
@@ -125,9 +130,9 @@ export class UserIndex {
     return ended
   }
 
-  /** Ends all sessions of a user but the one kept, those that come in meanwhile too, and answers their keys. */
-  async endAllBut(user: string, kept?: string): Promise<string[]> {
-    const seen = new Set(kept === undefined ? [] : [kept])
+  /** Ends all sessions of a user but those kept, those that come in meanwhile too, and answers their keys. */
+  async endAllBut(user: string, kept: readonly string[] = []): Promise<string[]> {
+    const seen = new Set(kept)
     const ended: string[] = []
     for (;;) {
       const keys = (await this.keys(user)).filter((key) => !seen.has(key))
@@ -140,7 +145,7 @@ export class UserIndex {
 
 /** Identifies a session in its user's list. It reveals nothing of the key, which is random. */
 export function handleOf(key: string): string {
-  return createHash('sha256').update('sessile handle\0').update(key).digest('base64url').slice(0, HANDLE_LENGTH)
+  return sha256('sessile handle\0' + key).slice(0, HANDLE_LENGTH)
 }
 
 /** A store that answers at once would else keep the event loop to itself from the first page to the last. */

@@ -26,6 +26,8 @@ type Login = Pick<Live, 'key' | 'notes'>
 /** The session that is logged in. */
 interface Own extends Login {
   readonly id: string
+  /** Those that it may be stored under; `key` is the first. */
+  readonly keys: readonly string[]
 }
 
 /** Keeps the index of users' sessions, and limits their number. */
@@ -77,9 +79,10 @@ export class Users implements Feature {
 
   /** A login where their number is limited. The others are read while the session is being stored, so that it takes no longer. */
   async #login(saving: Saving, user: string, expires: number): Promise<AfterSaving> {
-    const own = { id: saving.key, key: this.index.keyOf(saving.key), notes: saving.notes }
+    const ownKeys = this.index.keysOf(saving.key)
+    const own = { id: saving.key, key: ownKeys[0] as string, keys: ownKeys, notes: saving.notes }
     const [keys] = await Promise.all([this.index.keys(user), this.index.link(user, saving.key, expires)])
-    const others = this.#othersAmong(keys, user, [own])
+    const others = this.#othersAmong(keys, user, own)
     // Where the session is then not stored, nobody waits for them.
     others.catch(() => undefined)
     const after = this.#after(saving, user, () => this.#bound(user, own, others))
@@ -121,21 +124,21 @@ export class Users implements Feature {
   async #leave(user: string, key: string, error: unknown): Promise<void> {
     if (error !== undefined && isUncertain(error)) return
     try {
-      const [now] = await this.index.read([this.index.keyOf(key)])
-      if (now?.notes.user !== user) await this.index.unlink(user, key)
+      const found = await this.index.read(this.index.keysOf(key))
+      if (!found.some((now) => now?.notes.user === user)) await this.index.unlink(user, key)
     } catch {
       // Without its session the entry does not count, and is removed when the store prunes.
     }
   }
 
   /** The user's live sessions among these keys but those that are known; none where there are not too many. */
-  async #othersAmong(keys: readonly string[], user: string, known: readonly Login[]): Promise<Live[]> {
-    const own = known[0]?.key
-    if (keys.filter((key) => key !== own).length < this.#max) return []
+  async #othersAmong(keys: readonly string[], user: string, own: Own, known: readonly Live[] = []): Promise<Live[]> {
+    const others = keys.filter((key) => !own.keys.includes(key))
+    if (others.length < this.#max) return []
     const knownKeys = new Set(known.map(({ key }) => key))
     return this.index.liveOf(
       user,
-      keys.filter((key) => !knownKeys.has(key)),
+      others.filter((key) => !knownKeys.has(key)),
     )
   }
 
@@ -147,7 +150,7 @@ export class Users implements Feature {
   async #bound(user: string, own: Own, before: Promise<Live[]>): Promise<void> {
     const others = await before
     const [keys] = await Promise.all([this.index.keys(user), this.#endBeyond(user, own, others)])
-    const late = await this.#othersAmong(keys, user, [own, ...others])
+    const late = await this.#othersAmong(keys, user, own, others)
     if (late.length > 0) await this.#endBeyond(user, own, [...others, ...late])
   }
 
@@ -161,10 +164,7 @@ export class Users implements Feature {
     const behind = others.filter((other) => !isAhead(other)).sort((a, b) => (isBefore(a, b) ? -1 : 1))
     const isKept = ahead.length < this.#max
     const over = behind.slice(Math.max(0, this.#max - ahead.length - Number(isKept)))
-    await this.index.end(
-      user,
-      [...(isKept ? [] : [own]), ...over].map(({ key }) => key),
-    )
+    await this.index.end(user, [...(isKept ? [] : own.keys), ...over.map(({ key }) => key)])
     if (isKept) return
     throw refuses ? this.#tooMany(ahead.length) : destroyed(own.id)
   }

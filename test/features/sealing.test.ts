@@ -9,26 +9,26 @@ import mysql from 'mysql2'
 import pg from 'pg'
 import { createClient } from 'redis'
 import { afterAll, describe, expect, test } from 'vitest'
-import session from '../src'
-import { Signer } from '../src/request/signer'
-import type { SessionError } from '../src/base/errors'
-import type { MaybePromise } from '../src/base/maybe-promise'
+import session from '../../src'
+import { Signer } from '../../src/request/signer'
+import type { SessionError } from '../../src/base/errors'
+import type { MaybePromise } from '../../src/base/maybe-promise'
 import {
   RecordStore,
   type RecordPage,
   type SessionRecord,
   type Version,
   type WriteCondition,
-} from '../src/store/record-store'
-import type { Encryption } from '../src/features/sealing/envelope'
-import { SealedStore, type HashIds } from '../src/features/sealing/sealed-store'
-import { MysqlStore } from '../src/stores/mysql'
-import { PostgresStore } from '../src/stores/postgres'
-import { RedisStore } from '../src/stores/redis'
-import { SqliteStore } from '../src/stores/sqlite'
-import { recordStoreContract, storeContract } from '../src/testing'
-import { SECRET, withServer } from './support/app'
-import { describeWith } from './support/servers'
+} from '../../src/store/record-store'
+import type { Encryption } from '../../src/features/sealing/envelope'
+import { SealedStore, type HashIds } from '../../src/features/sealing/sealed-store'
+import { MysqlStore } from '../../src/stores/mysql'
+import { PostgresStore } from '../../src/stores/postgres'
+import { RedisStore } from '../../src/stores/redis'
+import { SqliteStore } from '../../src/stores/sqlite'
+import { recordStoreContract, signedCookie, storeContract } from '../../src/testing'
+import { SECRET, withServer } from '../support/app'
+import { describeWith } from '../support/servers'
 
 type Options = { hashIds?: HashIds; encryption?: Encryption }
 
@@ -48,7 +48,7 @@ const inAnHour = (): number => Date.now() + HOUR
 /** A memory store that answers later, each time when `turn` says so, and not necessarily in order. */
 class LaterStore extends RecordStore {
   readonly memory = new session.MemoryStore()
-  readonly turn: () => Promise<unknown>
+  turn: () => Promise<unknown>
 
   constructor(turn: () => Promise<unknown> = () => new Promise((resolve) => setImmediate(resolve))) {
     super()
@@ -65,9 +65,9 @@ class LaterStore extends RecordStore {
     return this.memory.write(id, text, expires, condition)
   }
 
-  async renew(id: string, expires: number): Promise<boolean> {
+  async renew(id: string, expires: number, from?: number): Promise<boolean> {
     await this.turn()
-    return this.memory.renew(id, expires)
+    return this.memory.renew(id, expires, from)
   }
 
   async remove(id: string, version?: Version): Promise<boolean> {
@@ -87,16 +87,15 @@ class NamingStore extends SealedStore {
 
   constructor(inner: RecordStore, options: Options) {
     super(inner, options)
-    const { linked } = this
-    if (linked) {
+    const { link, linked } = this
+    if (link && linked) {
+      this.link = (user, id, expires) => link(user, this.#named(id), expires)
       this.linked = async (user) => (await linked(user)).map((key) => this.#idOf(key))
     }
   }
 
-  override keyOf(id: string): string {
-    const key = super.keyOf(id)
-    this.#ids.set(key, id)
-    return key
+  override write(id: string, text: string, expires: number, condition: WriteCondition): MaybePromise<Version | null> {
+    return super.write(this.#named(id), text, expires, condition)
   }
 
   override async scan(cursor: string | null, limit: number): Promise<RecordPage> {
@@ -104,9 +103,19 @@ class NamingStore extends SealedStore {
     return { ...page, records: page.records.map((record) => ({ ...record, id: this.#idOf(record.id) })) }
   }
 
+  #named(id: string): string {
+    this.#ids.set(keyOf(this, id), id)
+    return id
+  }
+
   #idOf(key: string): string {
     return this.#ids.get(key) ?? key
   }
+}
+
+/** The key that a new session gets. */
+function keyOf(store: SealedStore, id = ID): string {
+  return store.keysOf(id)[0] as string
 }
 
 const MODES: Record<string, Options> = {
@@ -204,20 +213,32 @@ describe('hashed IDs', () => {
     await store.write(ID, TEXT, inAnHour(), 'absent')
     await store.link?.('ada', ID, inAnHour())
     const keys = inner.scan(null, 10).records.map(({ id }) => id)
-    expect(keys).toEqual([store.keyOf(ID)])
+    expect(keys).toEqual([keyOf(store)])
     expect(keys[0]).toMatch(/^h1\.[\w-]{43}$/)
     expect(await store.linked?.('ada')).toEqual(keys)
-    expect(await store.readKeys(['no key', ...keys])).toMatchObject([null, { text: TEXT }])
+    const named = store.idOf(keyOf(store))
+    expect(await opened(store, named)).toBe(TEXT)
+    await store.write(named, text({ n: 2 }), inAnHour(), 'present')
+    expect(await store.readKeys(['no key', ...keys])).toMatchObject([null, { text: text({ n: 2 }) }])
     expect(await store.removeKeys('ada', ['no key', ...keys])).toEqual([false, true])
     expect(await store.read(ID)).toBeNull()
     expect(await store.linked?.('ada')).toEqual([])
+  })
+
+  test('the ID by which a store knows a record without its ID is no ID for another process', async () => {
+    const inner = new session.MemoryStore()
+    const store = new SealedStore(inner, { hashIds: true })
+    await store.write(ID, TEXT, inAnHour(), 'absent')
+    const another = new SealedStore(inner, { hashIds: true })
+    expect(await another.read(store.idOf(keyOf(store)))).toBeNull()
+    expect(await opened(another, another.idOf(keyOf(store)))).toBe(TEXT)
   })
 
   test('a leaked key is no ID, not even while sessions are migrated', async () => {
     const inner = new session.MemoryStore()
     const store = new SealedStore(inner, { hashIds: { migrate: true } })
     await store.write(ID, TEXT, inAnHour(), 'absent')
-    const leaked = store.keyOf(ID)
+    const leaked = keyOf(store)
     expect(await store.read(leaked)).toBeNull()
     expect(await store.renew(leaked, inAnHour())).toBe(false)
     expect(await store.write(leaked, text({ planted: true }), inAnHour(), 'present')).toBeNull()
@@ -226,11 +247,11 @@ describe('hashed IDs', () => {
   })
 
   test('with a key the hash is another for each key, of whatever kind the key is', () => {
-    const keyOf = (hashIds: HashIds): string => new SealedStore(new session.MemoryStore(), { hashIds }).keyOf(ID)
+    const keyBy = (hashIds: HashIds): string => keyOf(new SealedStore(new session.MemoryStore(), { hashIds }))
     const bytes = Buffer.from('a key')
-    const same = ['a key', bytes, new Uint8Array(bytes).buffer, createSecretKey(bytes)].map((key) => keyOf({ key }))
+    const same = ['a key', bytes, new Uint8Array(bytes).buffer, createSecretKey(bytes)].map((key) => keyBy({ key }))
     expect(new Set(same).size).toBe(1)
-    expect(new Set([same[0], keyOf({ key: 'another' }), keyOf(true), keyOf({})]).size).toBe(3)
+    expect(new Set([same[0], keyBy({ key: 'another' }), keyBy(true), keyBy({})]).size).toBe(3)
   })
 
   test.each([
@@ -255,16 +276,39 @@ describe('migration', () => {
     }
     const keysIn = (inner: session.MemoryStore): string[] => inner.scan(null, 10).records.map(({ id }) => id)
 
-    test(`${was}: a session is moved by the first read, and found from then on without migration`, async () => {
+    test(`${was}: a session stays where it lies, and is read, renewed and written there`, async () => {
       const { inner, store } = await setUp()
-      const ends = inner.read(ID)?.expires
+      const ends = inner.read(ID)?.expires as number
       const read = await store.read(ID)
       expect(read).toMatchObject({ text: TEXT, expires: ends })
-      expect(keysIn(inner)).toEqual([store.keyOf(ID)])
       expect(await store.read(ID)).toEqual(read)
-      expect(await opened(new SealedStore(inner, { hashIds: true, encryption: KEY }))).toBe(TEXT)
+      expect(await store.renew(ID, ends + HOUR, ends)).toBe(true)
+      expect(await store.renew(ID, ends, ends)).toBe(false)
       const version = read?.version as string
       expect(await store.write(ID, text({ n: 2 }), inAnHour(), { version })).not.toBeNull()
+      expect(await store.write(ID, text({ n: 3 }), inAnHour(), { version })).toBeNull()
+      expect(keysIn(inner)).toEqual([ID])
+      expect(await opened(new SealedStore(inner, migrating))).toBe(text({ n: 2 }))
+      expect(await opened(new SealedStore(inner, { hashIds: true, encryption: KEY }))).toBeUndefined()
+    })
+
+    test(`${was}: a session that has ended leaves its ID to a new one, which lies under the hash`, async () => {
+      const { inner, store } = await setUp()
+      await store.read(ID)
+      inner.remove(ID)
+      expect(await store.read(ID)).toBeNull()
+      expect(await store.write(ID, TEXT, inAnHour(), 'absent')).not.toBeNull()
+      expect(keysIn(inner)).toEqual([keyOf(store)])
+      expect(await opened(store)).toBe(TEXT)
+    })
+
+    test(`${was}: a version removes the session that it is of, and no other`, async () => {
+      const { inner, store } = await setUp()
+      const version = (await store.read(ID))?.version as string
+      await store.write(ID, text({ n: 2 }), inAnHour(), 'present')
+      expect(await store.remove(ID, version)).toBe(false)
+      expect(await store.remove(ID, (await store.read(ID))?.version)).toBe(true)
+      expect(inner.count()).toBe(0)
     })
 
     test(`${was}: a session is there for writes and renewals that come first`, async () => {
@@ -280,7 +324,8 @@ describe('migration', () => {
       expect(await third.store.read(ID)).toMatchObject({ text: TEXT, expires: later })
       const fourth = await setUp()
       await fourth.store.write(ID, text({ n: 4 }), inAnHour(), 'always')
-      expect(keysIn(fourth.inner)).toEqual([store.keyOf(ID)])
+      expect(keysIn(fourth.inner)).toEqual([ID])
+      expect(await opened(fourth.store)).toBe(text({ n: 4 }))
     })
 
     test(`${was}: a session that is removed is gone under both names`, async () => {
@@ -293,21 +338,53 @@ describe('migration', () => {
       expect(await second.store.read(ID)).toBeNull()
     })
 
-    test(`${was}: a scan shows what is not moved yet`, async () => {
+    test(`${was}: a scan shows it`, async () => {
       const { store } = await setUp()
       expect((await store.scan(null, 10)).records).toMatchObject([{ id: ID, text: TEXT }])
     })
   }
 
-  test('a user keeps the sessions that are moved', async () => {
+  test('a user keeps the sessions under plain IDs, and requests are known to be in them', async () => {
     const inner = new session.MemoryStore()
     const withUser = JSON.stringify({ cookie: { originalMaxAge: null, sessile: { user: 'ada' } } })
     inner.write(ID, withUser, inAnHour(), 'always')
     inner.link('ada', ID)
     const store = new SealedStore(inner, { hashIds: { migrate: true } })
     expect(await store.linked?.('ada')).toEqual([ID])
-    await store.read(ID)
-    expect(await store.linked?.('ada')).toEqual([store.keyOf(ID)])
+    await store.link?.('ada', ID, inAnHour())
+    expect(await store.linked?.('ada')).toEqual([ID])
+    expect(store.keysOf(ID)).toContain(ID)
+    await store.unlink?.('ada', ID)
+    expect(await store.linked?.('ada')).toEqual([])
+  })
+
+  test('a user keeps the copy that counts, of a session that lies under both names', async () => {
+    const inner = new session.MemoryStore()
+    const store = new SealedStore(inner, { hashIds: { migrate: true } })
+    for (const key of [ID, keyOf(store)]) inner.write(key, TEXT, inAnHour(), 'always')
+    await store.link?.('ada', ID, inAnHour())
+    expect(await store.linked?.('ada')).toEqual([keyOf(store)])
+  })
+
+  test('a session that earlier versions have left under both names is gone under both, whichever command fails', async () => {
+    for (const versioned of [true, false]) {
+      for (let failing = 1; failing <= 6; failing++) {
+        const inner = new LaterStore(() => Promise.resolve())
+        const store = new SealedStore(inner, { hashIds: { migrate: true } })
+        inner.memory.write(ID, TEXT, inAnHour(), 'always')
+        inner.memory.write(keyOf(store), text({ n: 2 }), inAnHour(), 'always')
+        let calls = 0
+        inner.turn = () => (++calls === failing ? Promise.reject(new Error('down')) : Promise.resolve())
+        const logOut = async (): Promise<boolean> =>
+          store.remove(ID, versioned ? (await store.read(ID))?.version : undefined)
+        const isDone = await logOut().catch(() => false)
+        const left = await opened(store).catch(() => opened(store))
+        // It is gone, or all of it is there as it was: never what it was before.
+        expect(left).toBe(isDone ? undefined : text({ n: 2 }))
+        if (!isDone) expect(await logOut()).toBe(true)
+        expect(inner.memory.count()).toBe(0)
+      }
+    }
   })
 
   test('without migration, a session under its plain ID is not found', async () => {
@@ -320,7 +397,7 @@ describe('migration', () => {
     const inner = new session.MemoryStore()
     const store = new SealedStore(inner, { hashIds: { migrate: true }, encryption: KEY })
     await store.write('victim', TEXT, inAnHour(), 'always')
-    inner.write('mine', inner.read(store.keyOf('victim'))?.text as string, inAnHour(), 'always')
+    inner.write('mine', inner.read(keyOf(store, 'victim'))?.text as string, inAnHour(), 'always')
     expect(await failureOf(() => store.read('mine'))).toMatchObject({ code: 'ERR_SESSION_SEALED' })
   })
 
@@ -333,24 +410,66 @@ describe('migration', () => {
         const reads = Promise.all([1, 2, 3].map(() => opened(store)))
         await scheduler.waitFor(reads)
         expect(await reads).toEqual([TEXT, TEXT, TEXT])
-        expect(inner.memory.scan(null, 10).records.map(({ id }) => id)).toEqual([store.keyOf(ID)])
+        expect(inner.memory.scan(null, 10).records.map(({ id }) => id)).toEqual([ID])
       }),
       { numRuns: 300 },
     )
   })
 
-  test('a session that is destroyed while others move it never comes back', async () => {
+  test('a session that is destroyed while others read and renew it never comes back', async () => {
     await fc.assert(
       fc.asyncProperty(fc.scheduler(), async (scheduler) => {
         const inner = new LaterStore(() => scheduler.schedule(Promise.resolve()))
         inner.memory.write(ID, TEXT, inAnHour(), 'always')
         const store = new SealedStore(inner, { hashIds: { migrate: true }, encryption: KEY })
-        const work = Promise.all([store.read(ID), store.renew(ID, inAnHour()), store.remove(ID), store.read(ID)])
+        const work = Promise.all([
+          store.read(ID),
+          store.renew(ID, inAnHour()),
+          store.write(ID, TEXT, inAnHour(), 'present'),
+          store.remove(ID),
+          store.read(ID),
+        ])
         await scheduler.waitFor(work)
         expect(inner.memory.count()).toBe(0)
       }),
       { numRuns: 1000 },
     )
+  })
+})
+
+describe('the index of users over what was stored before the option user', () => {
+  const userOf = (data: object): string | undefined => (data as { name?: string }).name
+
+  test.each([
+    ['hashed IDs', { hashIds: true }, { hashIds: true }],
+    ['hashed IDs and encryption', { hashIds: true, encryption: KEY }, { hashIds: true, encryption: KEY }],
+    ['plain IDs that are migrated', {}, { hashIds: { migrate: true }, encryption: KEY }],
+  ])('%s: knows the sessions, which go on, until all of them are ended', async (_, before, now) => {
+    const store = new session.MemoryStore()
+    const cookies = await Promise.all(
+      ['Ada', 'Ada', 'Eve'].map((name) =>
+        signedCookie(session({ store, secret: SECRET, resave: false, saveUninitialized: false, ...before }), {
+          name,
+        } as never),
+      ),
+    )
+    const options = { store, secret: SECRET, resave: false, saveUninitialized: false, user: userOf, ...now }
+    const sessions = session(options)
+    const app = express()
+    app.use(sessions)
+    app.get('/', (req, res) => void res.send(userOf(req.session) ?? 'nobody'))
+    await withServer(app, async ({ get }) => {
+      const seen = (): Promise<string[]> =>
+        Promise.all(cookies.map(async (cookie) => (await get('/', { cookie })).body))
+      expect(await sessions.users.list('Ada')).toEqual([])
+      expect(await sessions.users.index()).toBe(3)
+      expect(await sessions.users.index()).toBe(0)
+      expect(await seen()).toEqual(['Ada', 'Ada', 'Eve'])
+      expect(await sessions.users.list('Ada')).toHaveLength(2)
+      expect(await sessions.users.endAll('Ada')).toBe(2)
+      expect(await seen()).toEqual(['nobody', 'nobody', 'Eve'])
+      expect(store.count()).toBe(1)
+    })
   })
 })
 
@@ -436,7 +555,7 @@ describe('encryption', () => {
   test('two records that were swapped do not open, and the error says so', async () => {
     const inner = new session.MemoryStore()
     const store = new SealedStore(inner, { hashIds: true, encryption: KEY })
-    const [ada, eve] = [store.keyOf('ada'), store.keyOf('eve')]
+    const [ada, eve] = [keyOf(store, 'ada'), keyOf(store, 'eve')]
     await store.write('ada', text({ admin: true }), inAnHour(), 'always')
     await store.write('eve', text({ admin: false }), inAnHour(), 'always')
     const [adas, eves] = [inner.read(ada)?.text as string, inner.read(eve)?.text as string]
