@@ -4,7 +4,7 @@ import { afterwards, oneByOne, type MaybePromise } from '../base/maybe-promise'
 import { within } from '../base/store-call'
 import { Turns } from '../base/turns'
 import type { AfterSaving, Saving } from '../features/feature'
-import { mergeInto } from '../session/merge'
+import { mergeInto, type Order } from '../session/merge'
 import { cookieOf } from '../session/noted'
 import { notesOf, setNotes } from '../session/notes'
 import type { LiveSession } from '../session/session'
@@ -37,7 +37,8 @@ export interface Writer {
   readonly req: VisitedRequest
   readonly claim: Claim
   readonly comparison: Comparison
-  readonly isOutOfOrder: boolean
+  /** Whether the session has kept what it looked at, although others had changed that before this request stored something. */
+  isOutOfOrder: boolean
 }
 
 /** Until when, in ms since the epoch, a request may wait for the store in one operation. */
@@ -141,25 +142,28 @@ function saveOverOwn(writer: Writer, session: LiveSession, text: string): MaybeP
 
 /** Loads what others have stored, and writes this request's session over it or merged with it, until nobody was faster. */
 async function saveOverOthers(writer: Writer, session: LiveSession, known: Known): Promise<Stored> {
-  const { conflict, events, serializer } = writer.settings
+  const { access, conflict, events, serializer } = writer.settings
   const until = deadline(writer.settings)
   let base = known
   for (let tries = 1; tries <= MAX_TRIES && Date.now() < until; tries++) {
-    const theirs = await writer.settings.access().load(session.id)
+    const theirs = await access().load(session.id)
     if (!theirs) throw gone(session.id, base)
     requireOwn(writer, session, base, theirs)
-    const merged = conflict !== 'overwrite' && mergeOthers(writer, session, base, theirs)
-    if (!merged && conflict === 'error') throw overtaken(session.id)
-    base = theirs
+    const order = conflict === 'overwrite' ? 'neither' : orderAmong(writer, session, base, theirs)
+    if (order === 'neither' && conflict === 'error') throw overtaken(session.id)
+    // Who came before them compares with what it has seen until it has stored something.
+    if (order !== 'before') base = theirs
     writer.claim.found(session.id, theirs)
     const text = serializeData(session, serializer)
     const isLast = tries === MAX_TRIES && conflict === 'overwrite'
-    const stored = await tryToWrite(writer, session, text, theirs, () =>
-      isLast
-        ? writer.settings.access().writeOver(session, text)
-        : writer.settings.access().write(session, text, theirs),
-    )
+    const stored = await tryToWrite(writer, session, text, theirs, () => {
+      if (isLast) return access().writeOver(session, text)
+      const written = order === 'before' ? theirsFor(writer, session, theirs) : session
+      return access().write(written, serializeData(written, serializer), theirs)
+    })
     if (stored) {
+      if (order === 'before') writer.isOutOfOrder = true
+      const merged = order !== 'neither'
       debug('%s what another request has stored', merged ? 'merged with' : 'written over')
       if (conflict !== 'overwrite') events.emit('conflict', { id: session.id, tries, merged })
       return stored
@@ -175,10 +179,16 @@ export function requireOwn(writer: Writer, session: LiveSession, base: Known, th
   for (const feature of writer.settings.features) feature.overtaken?.(session, base.notes, theirs.notes)
 }
 
-function mergeOthers(writer: Writer, session: LiveSession, base: Known, theirs: Known): boolean {
+function orderAmong(writer: Writer, session: LiveSession, base: Known, theirs: Known): Order {
   const { access, serializer } = writer.settings
-  const merged = mergeInto(session, access().freshDataOf(base), access().freshDataOf(theirs), serializer)
-  return merged && !writer.isOutOfOrder
+  const order = mergeInto(session, access().freshDataOf(base), access().freshDataOf(theirs), serializer)
+  return writer.isOutOfOrder ? 'neither' : order
+}
+
+/** What others have stored, with the cookie and the notes of a session that has nothing to add. */
+function theirsFor(writer: Writer, session: LiveSession, theirs: Known): LiveSession {
+  const data = { ...writer.settings.access().freshDataOf(theirs), cookie: cookieOf(session) }
+  return Object.defineProperty(data, 'id', { value: session.id }) as LiveSession
 }
 
 /** Pauses for a random time, so that those who collided do not do so again. */

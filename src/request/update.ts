@@ -15,17 +15,12 @@ import {
   type Writer,
 } from './save'
 
-/** The request that updates its session. */
-export interface Updater extends Writer {
-  isOutOfOrder: boolean
-}
-
 /**
  * Changes a stored session by a function, which may run again, and has the request's own session take part in it.
  * `restore` makes a session of what is stored.
  */
 export async function update(
-  writer: Updater,
+  writer: Writer,
   session: LiveSession,
   restore: (known: Known) => LiveSession,
   change: (session: LiveSession) => unknown,
@@ -34,7 +29,7 @@ export async function update(
 }
 
 async function updateInTurn(
-  writer: Updater,
+  writer: Writer,
   session: LiveSession,
   restore: (known: Known) => LiveSession,
   change: (session: LiveSession) => unknown,
@@ -57,8 +52,11 @@ async function updateInTurn(
         before: access().freshDataOf(theirs),
         after: access().freshDataOf(stored.known),
       }
-      if (!followUpdate(session, states, serializer)) writer.isOutOfOrder = true
-      return stored
+      const order = followUpdate(session, states, serializer)
+      if (order === 'after') return stored
+      writer.isOutOfOrder = true
+      // What the session has kept of before is no change that is to be stored.
+      return order === 'before' ? { ...stored, text: serializeData(session, serializer) } : stored
     }
     await pauseAfter(tries)
   }

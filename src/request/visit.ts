@@ -45,7 +45,6 @@ export class Visit implements Owner {
   readonly #presented: readonly Presented[]
   /** Whether the application has changed the notes, as by a flash message. */
   isNoted = false
-  /** Whether the session has kept what it looked at, although others had changed it before an `update` of this request. */
   isOutOfOrder = false
   /** Sessions that were destroyed, and cannot be saved any more. */
   #gone: WeakSet<object> | undefined

@@ -5,44 +5,50 @@ import type { Serializer } from './text'
 type Data = Record<string, unknown> & { cookie: Cookie }
 
 /**
- * Merges into a session what others stored since `base`, which gives what this request would have made of theirs had it come
- * after them (or before them, where it has changed nothing itself). False, and nothing is merged, when it looked at something that they changed: then it might have done otherwise.
- * Each key has one value: an object is never torn apart.
+ * Where a request stands among those that have changed its session meanwhile:
+ * - `after`: it looked at nothing that they changed, so what they stored is merged into its session: that is what it would have
+ *   made of theirs, had it come after them
+ * - `before`: it did, but has changed nothing itself; its session stays as it has seen it
+ * - `neither`: it did, and might have done otherwise
+ */
+export type Order = 'after' | 'before' | 'neither'
+
+/**
+ * Merges into a session what others stored since `base`, where it comes after them. Each key has one value: an object is never
+ * torn apart.
  * @param base the stored state that the session was made of, and `theirs` the newest one: parsed, and not used elsewhere
  */
-export function mergeInto(session: object, base: object, theirs: object, serializer: Serializer): boolean {
+export function mergeInto(session: object, base: object, theirs: object, serializer: Serializer): Order {
   return unnoted(() => {
     const [was, mine, now] = [base as Data, session as Data, theirs as Data]
     const changed = changedKeys(was, now, serializer)
     const own = ownKeys(mine, was, serializer)
-    // Who has only read came before them.
-    const hasOnlyRead = own.size === 0 && isSameSettings(was.cookie, mine.cookie)
-    if (!hasOnlyRead && hasLookedAt(session, changed)) return false
+    if (hasLookedAt(session, changed)) {
+      return own.size === 0 && isSameSettings(was.cookie, mine.cookie) ? 'before' : 'neither'
+    }
     takeOver(mine, now, changed, own)
     mergeSettings(was.cookie, mine.cookie, now.cookie)
-    return true
+    return 'after'
   })
 }
 
 /**
  * Has a session follow an update that its request has made of the newest state: others had changed `base` to `before` by then,
- * and the update made `after` of that. What the session was given by its request stays. False when the request had looked at
- * something that the others changed: then it keeps what it has of theirs, if it has changed anything itself.
+ * and the update made `after` of that. What the session was given by its request stays. Where it had looked at something that
+ * the others changed, it keeps what it has of theirs.
  */
 export function followUpdate(
   session: object,
   states: { readonly base: object; readonly before: object; readonly after: object },
   serializer: Serializer,
-): boolean {
+): Order {
   return unnoted(() => {
     const [mine, was, before, after] = [session, states.base, states.before, states.after] as [Data, Data, Data, Data]
     const own = ownKeys(mine, was, serializer)
-    const changed = changedKeys(was, before, serializer)
-    const isInOrder = !hasLookedAt(session, changed)
-    if (isInOrder || own.size === 0) takeOver(mine, before, changed, own)
+    const order = mergeInto(session, was, before, serializer)
     takeOver(mine, after, changedKeys(before, after, serializer), own)
     mergeSettings(was.cookie, mine.cookie, after.cookie)
-    return isInOrder
+    return order
   })
 }
 

@@ -11,11 +11,12 @@ type Use = (session: LiveSession & Data) => unknown
 const copy = (data: Data): Data => JSON.parse(JSON.stringify(data)) as Data
 const withCookie = (data: Data): Data => ({ cookie: new sessile.Cookie(), ...copy(data) })
 
-/** What is left of a session that was made of `base` and used, when it is merged with `theirs`; `undefined` if it is not. */
-function merged(base: Data, use: Use, theirs: Data): Data | undefined {
+/** What becomes of a session that was made of `base` and used, where `theirs` is merged into it; else its order. */
+function merged(base: Data, use: Use, theirs: Data): Data | string {
   const session = notingSession({} as never, withCookie(base), {} as never, 'id') as LiveSession & Data
   use(session)
-  if (!mergeInto(session, withCookie(base), withCookie(theirs), JSON)) return undefined
+  const order = mergeInto(session, withCookie(base), withCookie(theirs), JSON)
+  if (order !== 'after') return order
   const { cookie: _, ...data } = unnoted(() => ({ ...session }))
   return copy(data)
 }
@@ -65,17 +66,17 @@ describe('two requests at once', () => {
     ['a key, by its own method', { a: 1 }, (one) => one.hasOwnProperty('b'), { a: 1, b: 1 }], // eslint-disable-line no-prototype-builtins
   ])('are not merged where one looked at %s', (_, base, use, theirs) => {
     const useAndWrite: Use = (session) => (use(session), (session['written'] = 1))
-    expect(merged(base, useAndWrite, theirs)).toBeUndefined()
+    expect(merged(base, useAndWrite, theirs)).toBe('neither')
   })
 
   test('who has only read, though everything, came before the others', () => {
-    expect(merged({ a: 1 }, (one) => ({ ...one }), { a: 2, b: 1 })).toEqual({ a: 2, b: 1 })
+    expect(merged({ a: 1 }, (one) => ({ ...one }), { a: 2, b: 1 })).toBe('before')
   })
 
   test('an object that notes nothing counts as looked at', () => {
     const plain = withCookie({ mine: 1 })
-    expect(mergeInto(plain, withCookie({}), withCookie({ theirs: 1 }), JSON)).toBe(false)
-    expect(mergeInto(plain, withCookie({}), withCookie({}), JSON)).toBe(true)
+    expect(mergeInto(plain, withCookie({}), withCookie({ theirs: 1 }), JSON)).toBe('neither')
+    expect(mergeInto(plain, withCookie({}), withCookie({}), JSON)).toBe('after')
   })
 
   test('whatever keys are written blindly, the result is theirs with what was written', () => {

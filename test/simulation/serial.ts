@@ -19,7 +19,9 @@ export class SerialOrders {
     this.#scenario = scenario
     const plans = Object.entries(scenario.requests)
     this.#parts = Object.fromEntries(plans.map(([name, plan]) => [name, partsOf(actionsOf(plan)).length]))
-    this.#changesCookies = plans.some(([, { does }]) => /renew|regenerate|destroy|end(All|Others)|login/.test(does))
+    this.#changesCookies = plans.some(
+      ([, { does, from }]) => from === 'stranger' || /renew|regenerate|destroy|end(All|Others)|login/.test(does),
+    )
   }
 
   /** Whether some order of these requests stores this; parts of those that are `unsure` may be left out. */
