@@ -169,6 +169,28 @@ describeWithOwnRedis('answers that are lost with their connection', () => {
     })
   })
 
+  test.each(Object.keys(SENDS_ONCE))(
+    '%s: a read whose answer is lost is asked again, a change is not',
+    async (name) => {
+      const { client, close } = await quietly((SENDS_ONCE[name] as Connect)([proxy.port]))
+      const store = new RedisStore({ client })
+      await store.write('id', text({ n: 0 }), later(), 'absent')
+      await store.link('ada', 'id', later())
+      const reads = [() => store.read('id', later()), () => store.readMany(['id']), () => store.linked('ada')]
+      for (const read of reads) {
+        const before = proxy.lost
+        proxy.loseIf((request) => /eval/i.test(request) && proxy.lost === before)
+        expect(await read()).toBeTruthy()
+        expect(proxy.lost).toBe(before + 1)
+      }
+      const before = proxy.lost
+      proxy.loseIf((request) => /eval/i.test(request) && proxy.lost === before)
+      await expect(store.write('id', text({ n: 1 }), later(), 'present')).rejects.toThrow()
+      expect(numberIn(await store.read('id'))).toBe(1)
+      await close()
+    },
+  )
+
   test('what another has written meanwhile stays', async () => {
     const client = new Redis(proxy.port, { retryStrategy: () => 300 })
     const { close } = await quietly(connectIoRedis(client))
