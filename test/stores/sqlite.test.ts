@@ -85,6 +85,7 @@ describeDrivers((open, driver) => {
   if (driver !== 'libsql') {
     contracts(() => {
       const database = open(newFile())
+      database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL')
       const store = new SqliteStore({ database })
       return { store, close: () => store.close().then(() => void database.close()) }
     })
