@@ -2,6 +2,7 @@ import type { Request } from 'express'
 import uid = require('uid-safe')
 import { OptionError, warnOnce } from './base/errors'
 import { SessionEvents } from './features/events/events'
+import type { Feature } from './features/feature'
 import { hintsBy } from './features/hints/hints'
 import { renewal } from './features/renewal/renewal'
 import { SealedStore } from './features/sealing/sealed-store'
@@ -15,11 +16,15 @@ import { NOBODY, RequestsUnderWay } from './request/requests-under-way'
 import { Signer } from './request/signer'
 import type { Settings, VisitedRequest } from './request/settings'
 import { unnoted } from './session/noted'
+import type { SessionNotes } from './session/notes'
 import type { Session } from './session/session'
 import { DEFAULT_TTL, isRecordStore, type RecordStore } from './store/record-store'
 import { storeAccess } from './store/store-access'
 import type { Store } from './store/store'
 import { MemoryStore, ttlOf } from './stores/memory'
+
+/** What options can switch on beside the index of users: each has a folder, and is known here only. */
+const FEATURES: ReadonlyArray<(options: ResolvedOptions) => Feature | undefined> = [timeouts, renewal]
 
 /** @throws OptionError that names the option which cannot be used */
 export function makeSettings(
@@ -31,7 +36,8 @@ export function makeSettings(
   const store = storeOf(options)
   const records = isRecordStore(store) ? store : undefined
   const ttl = records ? ttlOf(records) : DEFAULT_TTL
-  const users = usersOf(options, store, ttl)
+  const features = FEATURES.map((feature) => feature(options)).filter((feature) => feature !== undefined)
+  const users = usersOf(options, store, ttl, features)
   const hints = hintsBy(options.hints)
   if (!options.store || options.store instanceof MemoryStore) {
     hints?.memoryStore()
@@ -44,7 +50,7 @@ export function makeSettings(
     access: storeAccess(store, { ...options, ttl }),
     events,
     hints,
-    features: [timeouts(options), renewal(options), users].filter((feature) => feature !== undefined),
+    features: users ? [...features, users] : features,
     users,
     underWay: users || options.clearCookie || options.rolling ? new RequestsUnderWay() : NOBODY,
     serializer: records?.serializer ?? JSON,
@@ -63,11 +69,13 @@ function storeOf({ store = new MemoryStore(), hashIds, encryption }: ResolvedOpt
   return new SealedStore(requireRecordStore(store, hashIds ? 'hashIds' : 'encryption'), { hashIds, encryption })
 }
 
-function usersOf(options: ResolvedOptions, store: Store, ttl: number): Users | undefined {
+function usersOf(options: ResolvedOptions, store: Store, ttl: number, others: readonly Feature[]): Users | undefined {
   const { user, describe } = options
   if (!user) return undefined
   const indexed = indexedStore(requireRecordStore(store, 'user'))
-  return new Users(new UserIndex(indexed, { ...options, ttl }), indexed, { ...options, user, describe })
+  const hasEnded = (notes: SessionNotes, now: number): boolean =>
+    others.some((feature) => typeof feature.admitted?.(notes, now) === 'string')
+  return new Users(new UserIndex(indexed, ttl, hasEnded), indexed, { ...options, user, describe })
 }
 
 function requireRecordStore(store: Store, option: string): RecordStore {

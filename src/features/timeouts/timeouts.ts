@@ -2,7 +2,7 @@ import type { SessionNotes } from '../../session/notes'
 import type { EndReason, Feature } from '../feature'
 
 /** Timeouts of OWASP's Session Management Cheat Sheet, in ms; 0 for none. */
-export interface Timeouts {
+interface Timeouts {
   readonly idleTimeout: number
   readonly absoluteTimeout: number
 }
@@ -14,7 +14,7 @@ const IDLE_STEPS = 20
  * The timeout that a session has reached, if any. The idle timeout ends it up to a twentieth later, never earlier. Times in
  * the future, of a machine whose clock is ahead, count as now.
  */
-export function timeoutOf(notes: SessionNotes, timeouts: Timeouts, now: number): EndReason | undefined {
+function timeoutOf(notes: SessionNotes, timeouts: Timeouts, now: number): EndReason | undefined {
   const { idleTimeout, absoluteTimeout } = timeouts
   if (absoluteTimeout && now - (notes.created ?? now) >= absoluteTimeout) return 'absolute'
   if (idleTimeout && now - (notes.seen ?? now) >= idleTimeout + idleTimeout / IDLE_STEPS) return 'idle'

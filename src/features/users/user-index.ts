@@ -5,7 +5,6 @@ import { sha256 } from '../../base/sha256'
 import { storedNotes, type SessionNotes } from '../../session/notes'
 import { readMany, removeLinked, type RecordStore, type SessionRecord } from '../../store/record-store'
 import type { KeyedStore } from '../sealing/sealed-store'
-import { timeoutOf, type Timeouts } from '../timeouts/timeouts'
 
 export type IndexedStore = RecordStore & Required<Pick<RecordStore, 'link' | 'unlink' | 'linked'>> & Partial<KeyedStore>
 
@@ -32,13 +31,14 @@ export function indexedStore(store: RecordStore): IndexedStore {
 /** The index of users' sessions in a store, which may list sessions that are gone by now. */
 export class UserIndex {
   readonly #store: IndexedStore
-  readonly #timeouts: Timeouts
+  readonly #hasEnded: (notes: SessionNotes, now: number) => boolean
   readonly #ttl: number
 
-  constructor(store: IndexedStore, { ttl, ...timeouts }: Timeouts & { readonly ttl: number }) {
+  /** @param hasEnded whether a session that is still stored counts as ended, as by a timeout */
+  constructor(store: IndexedStore, ttl: number, hasEnded: (notes: SessionNotes, now: number) => boolean) {
     this.#store = store
-    this.#timeouts = timeouts
     this.#ttl = ttl
+    this.#hasEnded = hasEnded
   }
 
   /** The keys under which the store may have the session with this ID. */
@@ -75,7 +75,7 @@ export class UserIndex {
     await inPages(keys, async (page) => {
       const now = Date.now()
       for (const found of await this.read(page))
-        if (found?.notes.user === user && !timeoutOf(found.notes, this.#timeouts, now)) live.push(found)
+        if (found?.notes.user === user && !this.#hasEnded(found.notes, now)) live.push(found)
     })
     return live
   }
