@@ -21,6 +21,10 @@ const found: [string, Scenario][] = [
     { options: { onSaveError: 'error' }, requests: { A: { does: 'renew; set b' } }, schedule: 'A A A A!before' },
   ],
   ['a stream that begins after a renewal has the new token', { requests: { A: { does: 'renew; set b; stream' } } }],
+  [
+    'who logs out everywhere is told when the store does not answer',
+    { options: { user: true }, requests: { A: { does: 'endAll ada' } }, schedule: 'A A A!lost' },
+  ],
 ]
 
 test.each(found)('%s', async (_, scenario) => {

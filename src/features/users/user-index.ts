@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { setImmediate } from 'node:timers'
 import { isUnreadable, OptionError } from '../../base/errors'
 import type { MaybePromise } from '../../base/maybe-promise'
+import { within } from '../../base/store-call'
 import { storedNotes, type SessionNotes } from '../../session/notes'
 import { readMany, removeLinked, type RecordStore, type SessionRecord } from '../../store/record-store'
 import type { KeyedStore } from '../sealing/sealed-store'
@@ -34,11 +35,17 @@ export class UserIndex {
   readonly #store: IndexedStore
   readonly #timeouts: Timeouts
   readonly #ttl: number
+  /** How long, in ms, each step may take. */
+  readonly #timeout: number
 
-  constructor(store: IndexedStore, { ttl, ...timeouts }: Timeouts & { readonly ttl: number }) {
+  constructor(
+    store: IndexedStore,
+    { ttl, timeout, ...timeouts }: Timeouts & { readonly ttl: number; readonly timeout: number },
+  ) {
     this.#store = store
     this.#timeouts = timeouts
     this.#ttl = ttl
+    this.#timeout = timeout
   }
 
   /** The key under which the store has the session with this ID. */
@@ -55,7 +62,7 @@ export class UserIndex {
   }
 
   async keys(user: string): Promise<string[]> {
-    return this.#store.linked(user)
+    return within(this.#store.linked(user), 'linked', this.#timeout)
   }
 
   /** The user's live sessions, the newest first. */
@@ -78,7 +85,8 @@ export class UserIndex {
   /** The sessions with these keys. A record that cannot be read counts as none: nobody can use its session. */
   async read(keys: readonly string[]): Promise<Array<Live | undefined>> {
     const store = this.#store
-    const records = await (store.readKeys ? store.readKeys(keys) : readMany(store, keys))
+    const reading = store.readKeys ? store.readKeys(keys) : readMany(store, keys)
+    const records = await within(reading, 'read', this.#timeout)
     return keys.map((key, n) => {
       const record = records[n]
       return record ? this.#liveIn(key, record) : undefined
@@ -100,7 +108,8 @@ export class UserIndex {
     const store = this.#store
     const ended: string[] = []
     await inPages(keys, async (page) => {
-      const removed = await (store.removeKeys ? store.removeKeys(user, page) : removeLinked(store, user, page))
+      const removing = store.removeKeys ? store.removeKeys(user, page) : removeLinked(store, user, page)
+      const removed = await within(removing, 'remove', this.#timeout)
       ended.push(...page.filter((_, n) => removed[n]))
     })
     return ended
