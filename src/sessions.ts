@@ -10,6 +10,7 @@ import { presentedByApplication } from './request/identify'
 import { refuseOtherOrigins } from './request/same-origin'
 import type { Presented } from './request/signer'
 import type { Settings, VisitedRequest } from './request/settings'
+import { bounded } from './request/turns'
 import { Visit } from './request/visit'
 import type { SessionData } from './session/augmented'
 import { missing, type LiveSession as StoredLive, type Session } from './session/session'
@@ -123,7 +124,7 @@ export function sessionsApi(
         await visit.update(change)
       }),
     async get(id) {
-      const known = await find(settings, id)
+      const known = await bounded(settings, 'load', id, () => find(settings, id))
       return known ? access().dataOf(id, known) : undefined
     },
     async load(request) {

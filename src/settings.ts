@@ -75,7 +75,7 @@ function usersOf(options: ResolvedOptions, store: Store, ttl: number, others: re
   const indexed = indexedStore(requireRecordStore(store, 'user'))
   const hasEnded = (notes: SessionNotes, now: number): boolean =>
     others.some((feature) => typeof feature.admitted?.(notes, now) === 'string')
-  return new Users(new UserIndex(indexed, ttl, hasEnded), indexed, { ...options, user, describe })
+  return new Users(new UserIndex(indexed, { ...options, ttl }, hasEnded), indexed, { ...options, user, describe })
 }
 
 function requireRecordStore(store: Store, option: string): RecordStore {

@@ -37,6 +37,8 @@ export class Commit implements EndOfResponse {
   #decision: Decision | undefined
   /** Whether a cookie may be sent, as far as it is known: the store has confirmed the session, or it is new. */
   #mayTell = false
+  /** Whether the store has said that the session is gone. */
+  #isGone = false
   #hasTold = false
   #headersGone = false
   #isTouched = false
@@ -157,8 +159,9 @@ export class Commit implements EndOfResponse {
     const ignoreGone = (error: unknown): boolean => {
       // Nothing is lost of what `resave` stores unchanged, and of a session that the application has ended by its cookie.
       const isHarmless = visit.comparison.cameAs(session, text) || visit.settings.expiresOf(session) <= Date.now()
-      const isGone = isSessionError(error, 'ERR_SESSION_DESTROYED')
-      if (!isGone && !(isSessionError(error, 'ERR_SESSION_EXPIRED') && isHarmless)) {
+      const isDestroyed = isSessionError(error, 'ERR_SESSION_DESTROYED')
+      this.#isGone = isDestroyed || isSessionError(error, 'ERR_SESSION_EXPIRED')
+      if (!isDestroyed && !(this.#isGone && isHarmless)) {
         visit.comparison.failed(session, text)
         throw error
       }
@@ -191,9 +194,14 @@ export class Commit implements EndOfResponse {
 
   // The cookie.
 
+  /** A token that the store has is the only way into the session: its client is told, whatever else has failed. */
+  get #hasNewToken(): boolean {
+    return this.#visit.claim.token !== undefined && !this.#isGone
+  }
+
   head(streamed: boolean): void {
     const visit = this.#visit
-    if (visit.state === 'unknown' || visit.state === 'none' || this.#failed) return
+    if (visit.state === 'unknown' || visit.state === 'none' || (this.#failed && !this.#hasNewToken)) return
     if (streamed) this.#beginStream()
     this.#headersGone = true
     const session = visit.place.peek()
@@ -201,7 +209,8 @@ export class Commit implements EndOfResponse {
     if (!session || visit.state === 'destroyed') return this.#sendRemoval()
     // The commit has decided; a token that it has given to the client was not known then.
     const isDue = this.#decision?.setCookie === true || visit.claim.token !== undefined
-    if (!isDue || !this.#mayTell || !visit.claim.holdsPresentToken(session as LiveSession)) return
+    if (!isDue || !(this.#mayTell || this.#hasNewToken) || !visit.claim.holdsPresentToken(session as LiveSession))
+      return
     debug('cookie: %s', visit.claim.token === undefined ? this.#decision?.reason : 'new token')
     this.#hasTold = true
     this.#sendId(session as LiveSession)

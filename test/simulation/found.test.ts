@@ -12,6 +12,19 @@ const found: [string, Scenario][] = [
     'what a request has looked at before its update is still looked at after it',
     { requests: { A: { does: 'look b; set a' }, B: { does: 'look a; update n; set b' } } },
   ],
+  [
+    'the client is told its new token although what comes after the renewal cannot be stored',
+    { requests: { A: { does: 'renew; set b' } }, schedule: 'A A A A!before' },
+  ],
+  [
+    'so it is when an error page is sent in place of the answer',
+    { options: { onSaveError: 'error' }, requests: { A: { does: 'renew; set b' } }, schedule: 'A A A A!before' },
+  ],
+  ['a stream that begins after a renewal has the new token', { requests: { A: { does: 'renew; set b; stream' } } }],
+  [
+    'who logs out everywhere is told when the store does not answer',
+    { options: { user: true }, requests: { A: { does: 'endAll ada' } }, schedule: 'A A A!lost' },
+  ],
 ]
 
 test.each(found)('%s', async (_, scenario) => {

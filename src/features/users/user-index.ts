@@ -2,6 +2,7 @@ import { setImmediate } from 'node:timers'
 import { isUnreadable, OptionError } from '../../base/errors'
 import type { MaybePromise } from '../../base/maybe-promise'
 import { sha256 } from '../../base/sha256'
+import { within } from '../../base/store-call'
 import { storedNotes, type SessionNotes } from '../../session/notes'
 import { readMany, removeLinked, type RecordStore, type SessionRecord } from '../../store/record-store'
 import type { KeyedStore } from '../sealing/sealed-store'
@@ -33,11 +34,18 @@ export class UserIndex {
   readonly #store: IndexedStore
   readonly #hasEnded: (notes: SessionNotes, now: number) => boolean
   readonly #ttl: number
+  /** How long, in ms, each step may take. */
+  readonly #timeout: number
 
   /** @param hasEnded whether a session that is still stored counts as ended, as by a timeout */
-  constructor(store: IndexedStore, ttl: number, hasEnded: (notes: SessionNotes, now: number) => boolean) {
+  constructor(
+    store: IndexedStore,
+    { ttl, timeout }: { readonly ttl: number; readonly timeout: number },
+    hasEnded: (notes: SessionNotes, now: number) => boolean,
+  ) {
     this.#store = store
     this.#ttl = ttl
+    this.#timeout = timeout
     this.#hasEnded = hasEnded
   }
 
@@ -60,7 +68,7 @@ export class UserIndex {
   }
 
   async keys(user: string): Promise<string[]> {
-    return this.#store.linked(user)
+    return within(this.#store.linked(user), 'linked', this.#timeout)
   }
 
   /** The user's live sessions, the newest first. */
@@ -83,7 +91,8 @@ export class UserIndex {
   /** The sessions with these keys. A record that cannot be read counts as none: nobody can use its session. */
   async read(keys: readonly string[]): Promise<Array<Live | undefined>> {
     const store = this.#store
-    const records = await (store.readKeys ? store.readKeys(keys) : readMany(store, keys))
+    const reading = store.readKeys ? store.readKeys(keys) : readMany(store, keys)
+    const records = await within(reading, 'read', this.#timeout)
     return keys.map((key, n) => {
       const record = records[n]
       return record ? this.#liveIn(key, record) : undefined
@@ -124,7 +133,8 @@ export class UserIndex {
     const store = this.#store
     const ended: string[] = []
     await inPages(keys, async (page) => {
-      const removed = await (store.removeKeys ? store.removeKeys(user, page) : removeLinked(store, user, page))
+      const removing = store.removeKeys ? store.removeKeys(user, page) : removeLinked(store, user, page)
+      const removed = await within(removing, 'remove', this.#timeout)
       ended.push(...page.filter((_, n) => removed[n]))
     })
     return ended
