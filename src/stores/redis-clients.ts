@@ -18,10 +18,10 @@ export interface Commands {
   /** Sends a command (one word or more before its keys, in lower case) to the master that has the first key. */
   send(command: readonly string[], keys: readonly string[], args: readonly string[]): Promise<unknown>
   /** Every master, in the order of their names. */
-  servers(): Promise<Server[]>
+  servers(): Promise<Master[]>
 }
 
-export interface Server {
+interface Master {
   readonly name: string
   call(...args: string[]): Promise<unknown>
 }
@@ -88,7 +88,7 @@ function warnOfLostConnection(error: unknown): void {
 
 function ioRedis(client: IoRedis): Commands {
   const isCluster = client.isCluster === true
-  const serverOf = (node: IoRedis): Server => ({
+  const serverOf = (node: IoRedis): Master => ({
     name: isCluster ? `${node.options.host}:${node.options.port}` : '',
     call: (...args) => node.call(...args),
   })
@@ -144,7 +144,7 @@ function nodeRedisSentinel(client: NodeRedisSentinel): Commands {
   return oneServer(client, true, (...args) => client.sendCommand(false, args))
 }
 
-function oneServer(client: Omit<NodeRedis, 'sendCommand'>, sendsAgain: boolean, call: Server['call']): Commands {
+function oneServer(client: Omit<NodeRedis, 'sendCommand'>, sendsAgain: boolean, call: Master['call']): Commands {
   const { _keyPrefix: keyPrefix = '' } = client
   return {
     keyPrefix,
@@ -170,7 +170,7 @@ function nodeRedisCluster(client: NodeRedisCluster): Commands {
       return client.sendCommand(prefixed[0] as string, false, [...command, ...prefixed, ...args])
     },
     async servers() {
-      const serverOf = async (master: { address: string }): Promise<Server> => {
+      const serverOf = async (master: { address: string }): Promise<Master> => {
         const node = await client.nodeClient(master)
         return { name: master.address, call: (...args) => node.sendCommand(args) }
       }
@@ -199,6 +199,6 @@ function withPrefix(prefix: string, keys: readonly string[]): readonly string[] 
   return prefix === '' ? keys : keys.map((key) => prefix + key)
 }
 
-function byName(a: Server, b: Server): number {
+function byName(a: Master, b: Master): number {
   return a.name < b.name ? -1 : 1
 }
