@@ -13,6 +13,7 @@ export interface Row {
 
 const UNDEFINED_TABLE = '42P01'
 const NO_RIGHT = '42501'
+const READ_ONLY = '25006'
 /** A serialization failure, where transactions are isolated more than by default, and a deadlock. */
 const ROLLED_BACK = ['40001', '40P01']
 const TRANSACTION_ABORTED = '25P02'
@@ -81,7 +82,13 @@ export class PostgresTables {
     const [facts] = (await this.#issue(factsOf(this.#names))) as unknown as [Facts]
     const answered = Date.now()
     if (facts.sessions || !this.#mayCreate) return findings(facts, this.#names, this.#pool, asked, answered)
-    await this.query('count', [0])
+    try {
+      await this.query('count', [0])
+    } catch (error) {
+      if (![NO_RIGHT, READ_ONLY].includes(codeOf(error))) throw error
+      const why = `this role may not make it (${(error as Error).message})`
+      return [`the table ${this.#names.table} is missing, and ${why}; run: ${this.#creations.sessions}`]
+    }
     return this.check()
   }
 
