@@ -146,7 +146,7 @@ export interface Renewal {
 }
 
 /** The most renewals in a batch, and the shortest time, in ms, from one batch to the next. */
-export const LARGEST_RENEWAL = 100
+const LARGEST_RENEWAL = 100
 const RENEWAL_PAUSE = 100
 /** Records that end within so many ms are not kept waiting: they might have ended before their renewal leaves. */
 const ENDS_SOON = 5000

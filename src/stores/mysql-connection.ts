@@ -162,7 +162,7 @@ export function isTableMissing(error: unknown): boolean {
   return codeOf(error) === 'ER_NO_SUCH_TABLE'
 }
 
-export function missing(creations: readonly string[], cause: unknown): OptionError {
+function missing(creations: readonly string[], cause: unknown): OptionError {
   return invalid(`a table is missing; set the option createDatabaseTable, or run:\n${creations.join('\n')}`, cause)
 }
 

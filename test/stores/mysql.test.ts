@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import mysql from 'mysql2'
@@ -664,6 +665,23 @@ describeWith('mysql', 'MysqlStore', () => {
       } finally {
         await pool.end()
         await database.run(`DROP USER ${user}@'%'`)
+      }
+    })
+
+    test('those of the documentation serve as well as those that it makes', async () => {
+      const docs = readFileSync(path.join(__dirname, '../../docs/stores.md'), 'utf8')
+      const [, sql = ''] = /## MySQL[^]*?```sql\n([^]*?)```/.exec(docs) ?? []
+      const other = await openDatabase()
+      try {
+        for (const statement of sql.replace(/--.*/g, '').split(';')) if (statement.trim()) await other.run(statement)
+        const store = newStore({ pool: other.pool, tableName: 'sessions', createDatabaseTable: false })
+        expect(await store.check()).toEqual([])
+        await store.write('a', text(), inAnHour(), 'absent')
+        await store.link('ada', 'a', inAnHour())
+        expect(await store.linked('ada')).toEqual(['a'])
+        await store.close()
+      } finally {
+        await other.drop()
       }
     })
 
