@@ -240,7 +240,14 @@ export class Commit implements EndOfResponse {
     const key = req[settings.idProperty] as string
     const id = joinHeld(key, claim.tokenOf(key))
     if (settings.noStore) res.setHeader('Cache-Control', 'no-store')
-    if (settings.transport) return settings.transport.write(req as unknown as Request, res, id)
+    const { transport } = settings
+    if (transport) {
+      void rescue(
+        () => transport.write(req as unknown as Request, res, id),
+        (error) => this.report(error),
+      )
+      return
+    }
     if (cookieOf(session).secure && !isSecure(req, settings.proxy)) {
       debug('no cookie: it is for secure connections only, and this is none')
       settings.hints?.insecure(req.headers['x-forwarded-proto'] === 'https')

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Request } from 'express'
 import depd = require('depd')
+import { atOnce } from '../base/maybe-promise'
 import type { Transport } from '../options/options'
 import { presentedBy, type Presented, type Signer } from './signer'
 
@@ -23,7 +24,7 @@ export function presentedByApplication(key: string): Presented {
  * @param hasGenid whether the application makes the IDs, of whatever characters
  */
 export function readTransport(transport: Transport, req: IncomingMessage, hasGenid: boolean): Presented[] {
-  const id: unknown = transport.read(req as unknown as Request)
+  const id: unknown = atOnce(transport.read(req as unknown as Request), 'transport option: read must return an ID')
   if (typeof id !== 'string' || id === '' || id.length > LONGEST_ID) return []
   // eslint-disable-next-line no-control-regex -- no ID has control characters, and databases refuse NUL
   if (hasGenid ? /[\0-\x1f\x7f]/.test(id) : !ID.test(id)) return []
