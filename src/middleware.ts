@@ -1,8 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Request } from 'express'
 import createDebug = require('debug')
-import { OptionError } from './base/errors'
-import { isPromise, type MaybePromise } from './base/maybe-promise'
+import { atOnce, isPromise, type MaybePromise } from './base/maybe-promise'
 import type { Given } from './options/recommended'
 import { Commit } from './request/commit'
 import { isBelow } from './request/connection'
@@ -39,7 +38,7 @@ export function createSessions(given: Given, deprecate: (message: string) => voi
     // What a client sends, and what an application's function makes of it, must not be thrown at a bare event handler.
     try {
       if (req[property]) return next()
-      if (skip?.(req as unknown as Request)) return next()
+      if (atOnce(skip?.(req as unknown as Request), 'skip option must return true or false')) return next()
       if (!isReady()) return skipped('the store is disconnected', next)
       const cookieOptions = cookieOptionsOf(settings, req)
       if (!isBelow(cookieOptions.path ?? '/', req)) {
@@ -84,9 +83,7 @@ export function createSessions(given: Given, deprecate: (message: string) => voi
 }
 
 function cookieOptionsOf(settings: Settings, req: VisitedRequest) {
-  const options = settings.cookieFor(req)
-  if (isPromise(options)) throw new OptionError('cookie option must return settings, not a promise of them')
-  return options
+  return atOnce(settings.cookieFor(req), 'cookie option must return settings')
 }
 
 /** What the client presents: the keys of sessions, each with a token once the session was renewed. */
@@ -134,7 +131,7 @@ function offerGenerate(settings: Settings): void {
   const generate = (request: Request): MaybePromise<void> => {
     const req = request as unknown as VisitedRequest
     const owner = req[SESSION_OWNER]
-    const visit = owner instanceof Visit ? owner : new Visit(settings, req, [], settings.cookieFor(req), true)
+    const visit = owner instanceof Visit ? owner : new Visit(settings, req, [], cookieOptionsOf(settings, req), true)
     const generated = visit.generate()
     // Callers of the classic `generate` expect no promise: if this one rejects, the process must not end for that.
     if (isPromise(generated)) generated.then(undefined, () => undefined)

@@ -357,7 +357,7 @@ describe('the small things', () => {
     app.set('env', 'test')
     const { status, text } = await request(app).get('/')
     expect(status).toBe(500)
-    expect(text).toContain('cookie option must return settings, not a promise of them')
+    expect(text).toContain('cookie option must return settings, not a promise')
   })
 
   test('genid may return a promise; an ID that exists is never given to another visitor', async () => {

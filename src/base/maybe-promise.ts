@@ -1,4 +1,4 @@
-import { rejection } from './errors'
+import { OptionError, rejection } from './errors'
 
 /** A value or a promise of it: a store that answers synchronously costs no promise and no turn of the event loop. */
 export type MaybePromise<T> = T | PromiseLike<T>
@@ -28,6 +28,17 @@ export function rescue<T, U>(work: () => MaybePromise<T>, handle: (error: unknow
 /** `Promise.all` for both: the values themselves, when none is a promise. */
 export function all<T>(values: ReadonlyArray<MaybePromise<T>>): MaybePromise<readonly T[]> {
   return values.some(isPromise) ? Promise.all(values) : (values as readonly T[])
+}
+
+/**
+ * What a function of the application's has returned, where that cannot be waited for. A promise's rejection must not end
+ * the process besides.
+ * @throws OptionError when it is a promise
+ */
+export function atOnce<T>(value: T, what: string): T {
+  if (!isPromise(value)) return value
+  value.then(undefined, () => undefined)
+  throw new OptionError(`${what}, not a promise`)
 }
 
 /** Does the work for each item, one after the other. */

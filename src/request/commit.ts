@@ -269,7 +269,10 @@ export class Commit implements EndOfResponse {
 
   #sendByTransport(transport: Transport, id: string): void {
     const carried = transport.signed ? (this.#signer as Signer).signPlain(id) : id
-    transport.write(this.#visit.req as unknown as Request, this.#res, carried)
+    void rescue(
+      () => transport.write(this.#visit.req as unknown as Request, this.#res, carried),
+      (error) => this.report(error),
+    )
   }
 
   /** Compares with the session as it is after the store had it: some stores add something of their own to it. */

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Request } from 'express'
 import depd = require('depd')
+import { atOnce } from '../base/maybe-promise'
 import type { Transport } from '../options/options'
 import { presentedBy, type Presented, type Signer } from './signer'
 
@@ -28,7 +29,7 @@ export function readTransport(
   signer: Signer | undefined,
   hasGenid: boolean,
 ): Presented[] {
-  const id: unknown = transport.read(req as unknown as Request)
+  const id: unknown = atOnce(transport.read(req as unknown as Request), 'transport option: read must return an ID')
   if (typeof id !== 'string' || id === '') return []
   if (transport.signed) {
     const verified = signer?.verifyPlain(id)

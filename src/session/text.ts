@@ -1,4 +1,5 @@
 import { SessionError } from '../base/errors'
+import { atOnce } from '../base/maybe-promise'
 import { plainCookie, stringifyCookie, stringifyWithout } from './cookie'
 import { cookieOf, unnoted } from './noted'
 
@@ -81,7 +82,7 @@ function textOf(session: SessionLike, serializer: Serializer): string {
   try {
     if (serializer !== JSON) {
       const { cookie, ...data } = session
-      return serializer.stringify(data)
+      return stringified(serializer, data)
     }
     const fast = stringifyWithout(session.cookie, session)
     if (fast !== undefined) return fast
@@ -101,7 +102,7 @@ function textOf(session: SessionLike, serializer: Serializer): string {
  */
 export function serializeRecord(session: SessionLike, dataText: string, serializer: Serializer): string {
   if (serializer !== JSON || !dataText.startsWith('{')) {
-    return unnoted(() => serializer.stringify(plainRecord(session)))
+    return unnoted(() => stringified(serializer, plainRecord(session)))
   }
   try {
     const cookie = stringifyCookie(cookieOf(session as { readonly cookie: unknown }))
@@ -109,6 +110,12 @@ export function serializeRecord(session: SessionLike, dataText: string, serializ
   } catch (error) {
     throw unserializable(session, error)
   }
+}
+
+function stringified(serializer: Serializer, data: object): string {
+  const text: unknown = atOnce(serializer.stringify(data), 'the serializer must return a string')
+  if (typeof text === 'string') return text
+  throw new TypeError('the serializer must return a string')
 }
 
 /** A session as serializers other than JSON get it: a plain object, with a plain cookie. */

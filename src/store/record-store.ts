@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers'
 import type { SessionData } from '../session/augmented'
 import { plainRecord, type Serializer } from '../session/text'
 import { SessionError, shortened } from '../base/errors'
-import { afterwards, all, answer, isPromise, type Callback, type MaybePromise } from '../base/maybe-promise'
+import { afterwards, all, answer, atOnce, isPromise, type Callback, type MaybePromise } from '../base/maybe-promise'
 import { Store } from './store'
 
 export type { Serializer }
@@ -123,7 +123,7 @@ export abstract class RecordStore extends Store {
   parse(id: string, record: SessionRecord): SessionData {
     let data: { cookie?: { expires?: unknown } } | null
     try {
-      data = this.serializer.parse(record.text) as typeof data
+      data = atOnce(this.serializer.parse(record.text), 'the serializer must return the data') as typeof data
     } catch (error) {
       // What is thrown may quote the text, which is nobody's business who reads errors.
       const what = error instanceof Error ? error.name : typeof error

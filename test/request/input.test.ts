@@ -192,7 +192,7 @@ describe('what a transport reads', () => {
   ])('is not waited for: the application is told of %s', async (_what, value) => {
     expect(await visit(value())).toMatchObject({
       asked: [],
-      told: new TypeError('transport option: read must return an ID, not a promise of one'),
+      told: new TypeError('transport option: read must return an ID, not a promise'),
     })
   })
 })

@@ -1,5 +1,6 @@
 import { channel, type Channel } from 'node:diagnostics_channel'
 import { EventEmitter } from 'node:events'
+import { rescue } from '../../base/maybe-promise'
 
 /** The events of a middleware, by name. They carry whole session IDs, with which a reader of a log could be in a session. */
 export interface SessionEventMap {
@@ -49,7 +50,7 @@ const CHANNELS = Object.fromEntries(NAMES.map((name) => [name, channel(`sessile:
 
 /**
  * Emits the events of one middleware, each after the fact. None is named `error`, which would end the process when nobody
- * listens. What a listener throws becomes a process warning: it must not change what was going on, nor end the process.
+ * listens. What a listener throws, or rejects with, becomes a process warning: it must not change what was going on, nor end the process.
  */
 export class SessionEvents {
   readonly #emitter = new EventEmitter()
@@ -72,11 +73,10 @@ export class SessionEvents {
   emit<N extends Name>(name: N, event: SessionEventMap[N]): void {
     // Raw, so that one added by `once` removes itself.
     for (const listener of this.#emitter.rawListeners(name)) {
-      try {
-        ;(listener as Listener<N>).call(this.#emitter, event)
-      } catch (error) {
-        warnOf(name, error)
-      }
+      void rescue(
+        () => (listener as Listener<N>).call(this.#emitter, event) as unknown,
+        (error) => warnOf(name, error),
+      )
     }
     CHANNELS[name].publish(event)
   }

@@ -1,6 +1,6 @@
 import type { Request } from 'express'
 import { destroyed, OptionError, SessionError } from '../../base/errors'
-import { afterwards, isPromise, type MaybePromise } from '../../base/maybe-promise'
+import { afterwards, atOnce, isPromise, type MaybePromise } from '../../base/maybe-promise'
 import { unnoted } from '../../session/noted'
 import type { SessionNotes } from '../../session/notes'
 import type { LiveSession } from '../../session/session'
@@ -49,7 +49,10 @@ export class Users implements Feature {
    * @throws OptionError when that returns something that does not identify a user
    */
   userOf(session: LiveSession): string | undefined {
-    const user = this.#options.user(session)
+    const user = atOnce(
+      this.#options.user(session),
+      'user option must return a string, a number, or undefined for nobody',
+    )
     return user === null || user === undefined ? undefined : userText(user, 'user option must return')
   }
 
@@ -110,10 +113,7 @@ export class Users implements Feature {
     notes.user = user
     notes.login = Date.now()
     notes.created ??= notes.login
-    const about = req && this.#options.describe?.(req)
-    if (isPromise(about)) {
-      throw new OptionError('describe option must return what is to be recorded, not a promise of it')
-    }
+    const about = req && atOnce(this.#options.describe?.(req), 'describe option must return what is to be recorded')
     if (about !== undefined) notes.about = about
   }
 
@@ -194,8 +194,10 @@ export function userText(user: unknown, where: string): string {
     ? 'a promise'
     : typeof user === 'object' && user !== null
       ? 'an object'
-      : JSON.stringify(user)
-  throw new OptionError(`${where} a string, a number, or undefined for nobody; it is ${what ?? String(user)}`)
+      : user === ''
+        ? 'empty'
+        : String(user)
+  throw new OptionError(`${where} a string, a number, or undefined for nobody; it is ${what}`)
 }
 
 /** Whether what failed may have been done all the same. */
