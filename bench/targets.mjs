@@ -82,9 +82,9 @@ export const TARGETS = [
   },
   {
     in: 'startup',
-    name: 'time of require over that of express-session',
-    figure: (results) => results.sessile.milliseconds.median / results['express-session'].milliseconds.median,
-    atMost: 0.5,
+    name: 'time of require where Express is loaded, over that of express-session',
+    figure: (results) => results.sessile.besideExpress.median / results['express-session'].besideExpress.median,
+    atMost: 1.2,
   },
 ]
 
