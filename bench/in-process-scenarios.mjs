@@ -12,6 +12,12 @@ const write = (req, res, respond) => {
 
 const ignore = (req, res, respond) => respond(res, 'Ada Lovelace')
 
+/** As an authentication check does it. */
+const lookOnly = (req, res, respond) => {
+  if (req.session.blocked) throw new Error('blocked')
+  respond(res, 'Ada Lovelace')
+}
+
 const logIn = (req, res, respond) => {
   req.session.user = LOGGED_IN
   respond(res, req.session.user.name)
@@ -146,6 +152,14 @@ export const SCENARIOS = [
     name: 'new visitor, untouched',
     size: 200,
     handler: ignore,
+    verify: nothingStored,
+    newVisitor: true,
+    requests: 20_000,
+  },
+  {
+    name: 'new visitor, looked at, untouched',
+    size: 200,
+    handler: lookOnly,
     verify: nothingStored,
     newVisitor: true,
     requests: 20_000,

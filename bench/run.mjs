@@ -6,7 +6,7 @@ import { short, table } from './numbers.mjs'
 import { plot } from './plot.mjs'
 import { checkTargets } from './targets.mjs'
 
-const NAMES = ['in-process', 'options', 'end-to-end', 'scale', 'startup', 'round-trips']
+const NAMES = ['in-process', 'allocation', 'options', 'end-to-end', 'scale', 'startup', 'round-trips']
 const RESULTS = new URL('results.json', import.meta.url)
 const PLOT = new URL('plot.svg', import.meta.url)
 

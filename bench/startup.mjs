@@ -22,21 +22,30 @@ export async function run({ quick }) {
   }
 }
 
-/** Installs both packages as a user would, and loads them in turns, each time in a new process. */
+/** Installs both packages as a user would, each alone, and both with Express, and loads them in turns, each time in a new process. */
 async function measure(folder, runs) {
   const packed = execFileSync('npm', ['pack', '--ignore-scripts', '--silent', '--pack-destination', folder], {
     cwd: root,
     encoding: 'utf8',
   })
-  const packages = {
-    'express-session': install(folder, 'express-session', `express-session@${original.version}`),
-    sessile: install(folder, 'sessile', join(folder, packed.trim().split('\n').at(-1))),
+  const specs = {
+    'express-session': `express-session@${original.version}`,
+    sessile: join(folder, packed.trim().split('\n').at(-1)),
   }
+  const packages = Object.fromEntries(
+    Object.entries(specs).map(([name, spec]) => [name, install(folder, name, [spec])]),
+  )
+  const withExpress = install(folder, 'express', ['express@5', ...Object.values(specs)])
   const measured = Object.fromEntries(Object.keys(packages).map((name) => [name, []]))
+  const besideExpress = Object.fromEntries(Object.keys(packages).map((name) => [name, []]))
   for (let run = -1; run < runs; run++) {
     for (const [name, place] of Object.entries(packages)) {
       const one = await ask(program, [join(place, 'node_modules', name)], { execArgv: ['--expose-gc'] })
-      if (run >= 0) measured[name].push(one)
+      const [sessions, express] = [name, 'express'].map((of) => join(withExpress, 'node_modules', of))
+      const beside = await ask(program, [sessions, express], { execArgv: ['--expose-gc'] })
+      if (run < 0) continue
+      measured[name].push(one)
+      besideExpress[name].push(beside.milliseconds)
     }
   }
   return Object.fromEntries(
@@ -46,6 +55,7 @@ async function measure(folder, runs) {
         name,
         {
           milliseconds: of('milliseconds'),
+          besideExpress: summary(besideExpress[name]),
           bytes: of('bytes'),
           files: measured[name][0].files,
           installed: installed(join(place, 'node_modules')),
@@ -61,7 +71,7 @@ function install(folder, name, what) {
   writeFileSync(join(place, 'package.json'), '{ "private": true }\n')
   execFileSync(
     'npm',
-    ['install', '--omit=dev', '--no-audit', '--no-fund', '--no-package-lock', '--ignore-scripts', '--silent', what],
+    ['install', '--omit=dev', '--no-audit', '--no-fund', '--no-package-lock', '--ignore-scripts', '--silent', ...what],
     {
       cwd: place,
       stdio: ['ignore', 'ignore', 'inherit'],
@@ -79,13 +89,17 @@ function installed(folder) {
 }
 
 export function tables(results) {
-  const rows = Object.entries(results).map(([name, { milliseconds, bytes, files, installed }]) => [
+  const rows = Object.entries(results).map(([name, { milliseconds, besideExpress, bytes, files, installed }]) => [
     name,
     spread(milliseconds),
+    spread(besideExpress),
     short(bytes.median / 1024),
     short(files),
     short(installed.bytes / 1024),
     short(installed.files),
   ])
-  return table(['package', 'require, ms', 'memory, KiB', 'files loaded', 'installed, KiB', 'files installed'], rows)
+  return table(
+    ['package', 'require, ms', 'after Express, ms', 'memory, KiB', 'files loaded', 'installed, KiB', 'files installed'],
+    rows,
+  )
 }

@@ -9,35 +9,20 @@ export function situationOf(visit: Visit, session: LiveSession | null | undefine
   const { held } = claim
   const id = req[settings.idProperty]
   const presented = held !== undefined && held.key === id
-  const base = {
+  // What the application could not save, it knows of: it is not tried again.
+  const hasFailed = session ? comparison.hasFailedAs(session, data) : false
+  return {
     gone: state === 'destroyed' || state === 'shut out' || state === 'none',
+    unset: !session,
     hasId: typeof id === 'string',
     presented,
+    changed: session ? !comparison.cameAs(session, data) || (visit.isNoted && !presented) : false,
+    settingsChanged: session ? presented && comparison.hasOtherSettings(session) : false,
+    saved: session ? hasFailed || isSaved(visit, session, data) : false,
+    everSaved: comparison.isEverStored || hasFailed,
     oldSecret: held?.oldSecret === true,
     renewed: claim.token !== undefined,
-  }
-  if (!session) {
-    const { isEverStored } = comparison
-    return {
-      ...base,
-      unset: true,
-      changed: false,
-      settingsChanged: false,
-      saved: false,
-      everSaved: isEverStored,
-      expires: false,
-    }
-  }
-  // What the application could not save, it knows of: it is not tried again.
-  const hasFailed = comparison.hasFailedAs(session, data)
-  return {
-    ...base,
-    unset: false,
-    changed: !comparison.cameAs(session, data) || (visit.isNoted && !presented),
-    settingsChanged: presented && comparison.hasOtherSettings(session),
-    saved: hasFailed || isSaved(visit, session, data),
-    everSaved: comparison.isEverStored || hasFailed,
-    expires: cookieOf(session).expires != null,
+    expires: session ? cookieOf(session).expires != null : false,
   }
 }
 
