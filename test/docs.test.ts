@@ -198,11 +198,11 @@ const SECURITY_TESTS: Record<string, [file: string, name: string]> = {
   'attacks noticed: guessing': ['compat/forged-cookies.test.ts', 'malformed, forged and random Cookie headers'],
   'sessions are logged': ['security/events.test.ts', 'created, saved, loaded, destroyed'],
   'storage: a leak gives no session away': [
-    'sealed-store.test.ts',
+    'features/sealing.test.ts',
     'a leaked store gives no usable ID and nothing of the data',
   ],
   'storage: data is encrypted': [
-    'sealed-store.test.ts',
+    'features/sealing.test.ts',
     'any changed, added or missing byte of the envelope is an error',
   ],
   'storage: data cannot change the program': ['session.test.ts', 'data under the names of methods'],
