@@ -25,7 +25,7 @@ export interface Saving {
 export interface AfterSaving {
   /** The session is stored; what fails here fails the save. */
   saved(): MaybePromise<void>
-  /** It is not, or (after an error of the store) perhaps not. */
+  /** It is not, or (after an error of the store) perhaps not. Not called for a try that was overtaken: another one follows. */
   failed(error?: unknown): MaybePromise<void>
 }
 
@@ -47,6 +47,8 @@ export interface Feature {
    * @throws SessionError when this request's changes must not be merged with it
    */
   overtaken?(session: LiveSession, stored: SessionNotes | undefined, now: SessionNotes | undefined): void
+  /** A save was overtaken, and is not tried any more. */
+  gaveUp?(session: LiveSession): MaybePromise<void>
   /** A session that was stored is about to live on until `expires` (ms since the epoch). */
   touched?(key: string, notes: SessionNotes | undefined, expires: number): MaybePromise<void>
   /** A session was destroyed. */

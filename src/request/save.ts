@@ -69,12 +69,21 @@ export function save(writer: Writer, session: LiveSession, text: string): MaybeP
   return afterwards(tryToWrite(writer, session, text, known), (stored) => {
     if (stored) return stored
     if (!known) return saveOverOwn(writer, session, text)
-    return inTurnOfConflicts(writer, session, () => saveOverOthers(writer, session, known))
+    return saveInTurn(writer, session, known)
   })
 }
 
+async function saveInTurn(writer: Writer, session: LiveSession, known: Known): Promise<Stored> {
+  try {
+    return await inTurnOfConflicts(writer, session, () => saveOverOthers(writer, session, known))
+  } catch (error) {
+    await oneByOne(writer.settings.features, (feature) => feature.gaveUp?.(session))
+    throw error
+  }
+}
+
 /**
- * One try: what is to be noted is noted, the features prepare, the store is asked, the features are told how it ended.
+ * One try: what is to be noted is noted, the features prepare, the store is asked, the features are told.
  * `null` when the store has something else than is known.
  */
 export function tryToWrite(
@@ -123,7 +132,8 @@ async function writeAndTell(after: AfterSaving[], write: () => MaybePromise<Stor
     for (const one of after) await one.failed(error)
     throw error
   }
-  for (const one of after) await (stored ? one.saved() : one.failed())
+  // What was overtaken is tried again: what was prepared for it is not taken back.
+  if (stored) for (const one of after) await one.saved()
   return stored
 }
 

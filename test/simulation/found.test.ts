@@ -25,6 +25,18 @@ const found: [string, Scenario][] = [
     'who logs out everywhere is told when the store does not answer',
     { options: { user: true }, requests: { A: { does: 'endAll ada' } }, schedule: 'A A A!lost' },
   ],
+  [
+    'who asks for a session by its ID is told when the store does not answer',
+    { requests: { A: { does: 'get' } }, schedule: 'A A A!lost' },
+  ],
+  [
+    'of two who log in to one session at once, one that is overtaken takes the other out of no index',
+    {
+      options: { user: true },
+      requests: { A: { does: 'login ada' }, B: { does: 'login ada' }, C: { does: 'set a' } },
+      schedule: 'A B C A B C B C B A B A B B',
+    },
+  ],
 ]
 
 test.each(found)('%s', async (_, scenario) => {

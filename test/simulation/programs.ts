@@ -102,6 +102,7 @@ export const ACTIONS: Readonly<Record<string, Work>> = {
     handling.looks.clear()
     return sessionOf(handling)?.reload()
   },
+  get: ({ exchange, sessions }) => sessions.get((exchange.req as unknown as { sessionID: string }).sessionID),
   wait: (handling) => handling.pause(),
   async update(handling, key) {
     noteEmpty(handling)

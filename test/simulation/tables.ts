@@ -23,6 +23,7 @@ export const PROGRAMS: readonly string[] = [
   'set a; wait; end',
   'look a; wait; end',
   'reload; look a; set b; end',
+  'set a; get; end',
   'update n; end',
   'update n; set a; end',
   'update n; update n; end',

@@ -64,6 +64,11 @@ export class Users implements Feature {
     if (now?.user !== stored?.user && now?.user !== this.userOf(session)) throw destroyed(session.id)
   }
 
+  gaveUp(session: LiveSession): MaybePromise<void> {
+    const user = this.userOf(session)
+    return user === undefined ? undefined : this.#leave(user, session.id)
+  }
+
   /** Enters the session in the index before it is stored, so that "log out everywhere" misses none. */
   saving(saving: Saving): MaybePromise<AfterSaving | undefined> {
     const { key, notes, session, stored } = saving
@@ -121,11 +126,14 @@ export class Users implements Feature {
    * The session was not stored as this user's. After an error of the store it may be all the same: then it stays in the index,
    * so that whoever ends all of the user's sessions finds it.
    */
-  async #leave(user: string, key: string, error: unknown): Promise<void> {
+  async #leave(user: string, key: string, error?: unknown): Promise<void> {
     if (error !== undefined && isUncertain(error)) return
     try {
+      await this.index.unlink(user, key)
+      // Another request may have stored it as this user's.
       const found = await this.index.read(this.index.keysOf(key))
-      if (!found.some((now) => now?.notes.user === user)) await this.index.unlink(user, key)
+      const own = found.find((now) => now?.notes.user === user)
+      if (own) await this.index.link(user, key, own.record.expires)
     } catch {
       // Without its session the entry does not count, and is removed when the store prunes.
     }
