@@ -50,8 +50,8 @@ const LONGEST_USER = 1024
  * Sessions in PostgreSQL, in the table of connect-pg-simple, whose column `sess` may be `json` or `jsonb` (`jsonb` refuses
  * U+0000 and halves of surrogate pairs). The version of a record is a hash of its text, made by the server, so that writes of
  * other software change it, too. What is asked for in one turn of the event loop goes together, one statement for each kind;
- * renewals of what was read leave ten times a second at most. A kind has one statement, however many it is for, and none has
- * a name, so that PgBouncer may pool by transaction.
+ * renewals of what was read leave ten times a second at most. The statement of a kind is the same however many it is for (a
+ * write that is alone has another), and none has a name, so that PgBouncer may pool by transaction.
  */
 export class PostgresStore extends RecordStore {
   readonly #pool: PostgresQueryable
@@ -67,12 +67,7 @@ export class PostgresStore extends RecordStore {
     (read) => read,
   )
   readonly #inserts = this.#together((writes) => this.#insert(writes, []))
-  readonly #overwrites = this.#together((writes) =>
-    this.#insert(
-      writes,
-      writes.map(({ id }) => id),
-    ),
-  )
+  readonly #overwrites = this.#together((writes) => this.#insert(writes, of(writes, 'id')))
   readonly #updates = this.#together((writes) => this.#update(writes))
   readonly #removals = this.#together((removals) => this.#ask('remove', removals, [of(removals, 'version')]))
   readonly #touches = this.#together(
@@ -219,7 +214,7 @@ export class PostgresStore extends RecordStore {
     return repeatOnce(() => this.#ask('read', reads, [Date.now()]), isCut)
   }
 
-  #insert(writes: Asked[], over: string[]): Answers {
+  #insert(writes: Asked[], over: unknown[]): Answers {
     return this.#ask('insert', writes, [of(writes, 'text'), of(writes, 'expires'), Date.now(), over])
   }
 

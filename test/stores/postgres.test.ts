@@ -55,6 +55,8 @@ describe('options', () => {
     near(make({ ttl }).expiresOf({ cookie, role: 'admin' } as never), 60)
     near(make({ ttl }).expiresOf({ cookie }), 600)
     near(make({ ttl }).expiresOf({ cookie: { expires: new Date(Date.now() + 5000) } }), 5)
+    near(make({ ttl }).expiresOf({ cookie: { expires: 'soon' } }), 600)
+    near(make({ ttl }).expiresOf({}), 600)
     expect(() => make({ ttl: () => undefined }).expiresOf({ cookie })).toThrow(
       /option ttl must return a number of seconds; it returned undefined/,
     )
@@ -193,6 +195,35 @@ describeWith('postgres', 'PostgresStore', () => {
     })
   })
 
+  test.each(['varchar(100)', 'char(100)'])(
+    'a column of %s refuses what it cannot hold, and cuts nothing',
+    async (column) => {
+      const store = newStore({ tableName: await newTable({ column }) })
+      const version = (await store.write('a', text(), inAnHour(), 'absent')) as string
+      const long = text({ long: 'x'.repeat(100) })
+      await expect(store.write('a', long, inAnHour(), { version })).rejects.toThrow(/too long/)
+      await expect(store.write('b', long, inAnHour(), 'absent')).rejects.toThrow(/too long/)
+      expect((await store.read('a'))?.text.trimEnd()).toBe(text())
+    },
+  )
+
+  test('an ID that the column cannot hold is refused, too', async () => {
+    const tableName = unique()
+    await schema.pool.query(`CREATE TABLE ${tableName} (sid varchar(4) PRIMARY KEY, sess json, expire timestamptz)`)
+    const store = newStore({ tableName })
+    await expect(store.write('12345', text(), inAnHour(), 'absent')).rejects.toThrow(/too long/)
+    expect(await store.read('12345')).toBeNull()
+  })
+
+  test('json keeps half of a surrogate pair, and jsonb refuses it', async () => {
+    const half = JSON.stringify({ cookie: {}, value: '\ud83d' })
+    const json = newStore({ tableName: await newTable() })
+    await json.write('a', half, inAnHour(), 'absent')
+    expect((await json.read('a'))?.text).toBe(half)
+    const jsonb = newStore({ tableName: await newTable({ column: 'jsonb' }) })
+    await expect(jsonb.write('a', half, inAnHour(), 'absent')).rejects.toThrow(/invalid input syntax for type json/)
+  })
+
   test('json keeps U+0000, and jsonb refuses it', async () => {
     const json = newStore({ tableName: await newTable() })
     await json.write('a', text({ value: '\0' }), inAnHour(), 'absent')
@@ -200,22 +231,6 @@ describeWith('postgres', 'PostgresStore', () => {
     const jsonb = newStore({ tableName: await newTable({ column: 'jsonb' }) })
     await expect(jsonb.write('a', text({ value: '\0' }), inAnHour(), 'absent')).rejects.toThrow(/unicode escape/i)
     expect(await jsonb.read('a')).toBeNull()
-  })
-
-  test.each(['UTC', 'America/New_York', 'Asia/Kolkata'])('both libraries agree on ends in %s', async (zone) => {
-    const pool = schema.newPool({ options: `-c timezone=${zone}` })
-    const tableName = await newTable()
-    const [ours, theirs] = [newStore({ pool, tableName }), originalStore({ pool, tableName })]
-    const expires = Math.ceil(Date.now() / 1000) * 1000 + 2000
-    await ours.write('ours', text(), expires, 'absent')
-    await theirs.set('theirs', { cookie: { expires: new Date(expires) } })
-    const { rows } = await pool.query(`SELECT count(DISTINCT expire)::int AS ends FROM ${tableName}`)
-    expect(rows).toEqual([{ ends: 1 }])
-    expect((await ours.read('theirs'))?.expires).toBe(expires)
-    expect(await theirs.get('ours')).toBeTruthy()
-    await ours.renew('ours', Date.now() - 2000)
-    expect(await ours.read('ours')).toBeNull()
-    expect(await theirs.get('ours')).toBeFalsy()
   })
 
   describe.each(['read committed', 'repeatable read', 'serializable'])('where transactions are %s', (level) => {
@@ -516,6 +531,29 @@ describeWith('postgres', 'PostgresStore', () => {
       expect(await store.write('a', text(), inAnHour(), 'absent')).not.toBeNull()
     })
 
+    test('a Client that was never connected is an error, not a wait without end', async () => {
+      const client = new pg.Client(schema.settings())
+      const store = newStore({ pool: client })
+      await expect(store.read('a')).rejects.toThrow(/the Client given as pool is not connected: await client\.connect/)
+      await client.connect()
+      expect(await store.read('a')).toBeNull()
+      await client.end()
+    })
+
+    test('where the server refuses to write, reading and listing work', async () => {
+      const tableName = unique()
+      const writable = newStore({ tableName })
+      await writable.link('ada', 'a', inAnHour())
+      await writable.write('a', text({ n: 1 }), inAnHour(), 'absent')
+      const store = newStore({ tableName, pool: schema.newPool({ options: '-c default_transaction_read_only=on' }) })
+      const record = await store.read('a')
+      expect(record?.text).toBe(text({ n: 1 }))
+      await expect(store.renew('a', inAnHour(), record?.expires)).rejects.toMatchObject({ code: '25006' })
+      expect(await store.linked('ada')).toEqual(['a'])
+      expect(await store.readMany(['a'])).toEqual([record])
+      expect((await store.scan(null, 10)).records).toHaveLength(1)
+    })
+
     test('the loss of idle connections is told, and ends no process', async () => {
       const name = unique()
       const kill = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '${name}'`
@@ -591,6 +629,51 @@ describeWith('postgres', 'PostgresStore', () => {
       await store.link('ada', 'a', anHourAgo())
       await store.prune(10)
       expect(await store.linked('ada')).toEqual(['a'])
+    })
+
+    test('links that have ended go in steps, and those of living sessions are moved to the end of them', async () => {
+      const tableName = unique()
+      const store = newStore({ tableName, pool: schema.newPool({ statement_timeout: 5000 }) })
+      await store.link('ada', 'waits', inAnHour())
+      expect(await store.count()).toBe(0)
+      await schema.pool.query(
+        `INSERT INTO ${tableName}_user SELECT 'gone', n, now() - interval '1 hour' FROM generate_series(1, 1200) n;
+         INSERT INTO ${tableName}_user SELECT 'live', 's' || n, now() - interval '1 hour' FROM generate_series(1, 300) n;
+         INSERT INTO ${tableName} SELECT 's' || n, '${text()}', now() + interval '1 hour' FROM generate_series(1, 300) n`,
+      )
+      const pruned = []
+      for (let n = 0; n < 5; n++) pruned.push(await store.prune(500))
+      expect(pruned).toEqual([500, 500, 500, 0, 0])
+      expect(await countIn(`${tableName}_user`)).toBe(301)
+      expect(await store.linked('live')).toHaveLength(300)
+      const { rows } = await schema.pool.query(
+        `SELECT count(*)::int AS apart FROM ${tableName}_user u JOIN ${tableName} t USING (sid) WHERE u.expire <> t.expire`,
+      )
+      expect(rows).toEqual([{ apart: 0 }])
+    })
+
+    test('a link that is noted again while it is pruned stays', async () => {
+      const tableName = unique()
+      const store = newStore({ tableName, schemaName: schema.name })
+      for (const id of ['a', 'b']) await store.link('ada', id, anHourAgo())
+      const again = `UPDATE ${tableName}_user SET expire = now() + interval '1 hour' WHERE sid = 'a'`
+      await duringTransaction(schema.pool, again, async (commit) => {
+        const pruned = store.prune(10)
+        await blockedBackend(schema)
+        await commit()
+        expect(await pruned).toBe(1)
+      })
+      expect(await store.linked('ada')).toEqual(['a'])
+    })
+
+    test('clear leaves none', async () => {
+      const tableName = unique()
+      const store = newStore({ tableName })
+      await store.link('ada', 'a', inAnHour())
+      await store.write('a', text(), inAnHour(), 'absent')
+      await store.clear()
+      expect(await countIn(`${tableName}_user`)).toBe(0)
+      expect(await store.count()).toBe(0)
     })
 
     test('users are told apart by every character', async () => {
