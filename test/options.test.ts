@@ -238,7 +238,8 @@ describe('a secret, and what is to be different from the recommended options', (
 
 describe('options of stores', () => {
   const client = createClient()
-  const database = { exec: () => undefined, prepare: () => undefined, close: () => undefined } as never
+  const statement = { get: () => undefined, all: () => [{}], run: () => ({ changes: 0 }) }
+  const database = { exec: () => undefined, prepare: () => statement, close: () => undefined } as never
 
   test.each<[string, () => unknown]>([
     ['MemoryStore has no option maxx; did you mean max?', () => new session.MemoryStore({ maxx: 5 } as never)],
