@@ -1,0 +1,140 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import { describe, expect, test } from 'vitest'
+import session from '../../src'
+import { OPTIONS } from '../faults/fault'
+
+const BEFORE = `
+  const session = require(${JSON.stringify(process.cwd())})
+  const { IncomingMessage, ServerResponse } = require('node:http')
+  const signature = require('cookie-signature')
+  const secret = 'a secret that is long enough for this test'
+  const signed = (id) => 'connect.sid=' + encodeURIComponent('s:' + signature.sign(id, secret))
+  const turn = () => new Promise((resolve) => setImmediate(resolve))
+  const options = { secret, resave: false, saveUninitialized: false, hints: false }
+  /** One request through a middleware, without a server. */
+  function visit(sessions, cookie, handle) {
+    const req = new IncomingMessage(null)
+    Object.assign(req, { url: '/', method: 'GET', headers: cookie ? { cookie } : {} })
+    const res = new ServerResponse(req)
+    sessions(req, res, () => handle(req, res))
+  }
+`
+const AFTER = `
+  async function inUse() {
+    for (let n = 0; n < 5; n++) { await turn(); gc() }
+    const { arrayBuffers, heapUsed } = process.memoryUsage()
+    return (arrayBuffers + heapUsed) / 1e6
+  }
+  ;(async () => {
+    const used = []
+    for (let n = 0; n < 4; n++) { await round(); used.push(await inUse()) }
+    console.log(JSON.stringify(used))
+    process.exit()
+  })()
+`
+
+/**
+ * Runs a script that defines `round` four times over, in a process of its own: by how many MB the memory in use has grown
+ * from the end of the first round to that of the last.
+ */
+async function growth(script: string): Promise<number> {
+  const { stdout } = await promisify(execFile)(process.execPath, ['--expose-gc', '-e', BEFORE + script + AFTER], {
+    env: { ...process.env, NODE_ENV: 'test', NO_DEPRECATION: 'express-session' },
+  })
+  const used = JSON.parse(stdout) as number[]
+  return used.at(-1)! - used[0]!
+}
+
+describe('the memory in use does not grow', { tags: ['slow'], timeout: 300_000 }, () => {
+  test.each(['{}', '{ max: 100_000 }'])('by 240,000 requests of a MemoryStore with %s', async (options) => {
+    const grown = await growth(`
+      const store = new session.MemoryStore(${options})
+      const sessions = session({ ...options, store })
+      const cookies = Array.from({ length: 5000 }, (_, n) => {
+        store.write('id' + n, JSON.stringify({ cookie: { originalMaxAge: null }, n }), Date.now() + 864e5, 'absent')
+        return signed('id' + n)
+      })
+      function round() {
+        for (let n = 0; n < 60_000; n++) visit(sessions, cookies[n % 5000], (req, res) => res.end(String(req.session.n)))
+      }
+    `)
+    expect(grown).toBeLessThan(3)
+  })
+
+  test('by scans of a MemoryStore that are left', async () => {
+    const grown = await growth(`
+      const store = new session.MemoryStore()
+      async function round() {
+        for (let n = 0; n < 100_000; n++) {
+          store.write('id' + (n % 2000), '{"cookie":{"expires":null}}', Date.now() + 864e5, 'always')
+          if (n % 7 === 0) store.remove('id' + (n * 31 % 2000))
+          if (n % 1000 === 0) for await (const record of store.records()) break
+          if (n % 1000 === 500) await store.scan(null, 10)
+        }
+      }
+    `)
+    expect(grown).toBeLessThan(1)
+  })
+
+  test('by a classic store that loses callbacks', async () => {
+    const grown = await growth(`
+      const { setTimeout: inTime } = globalThis
+      // A hundred times as fast: nobody waits longer than ten seconds.
+      globalThis.setTimeout = (work, ms, ...args) => inTime(work, ms / 100, ...args)
+      class Losing extends session.Store {
+        get(id, callback) { callback(null, { cookie: { originalMaxAge: null }, n: 1 }) }
+        set() {}
+        destroy() {}
+      }
+      const sessions = session({ ...options, store: new Losing() })
+      let n = 0
+      async function round() {
+        for (let n = 0; n < 600; n++) {
+          visit(sessions, signed('id' + n % 50), (req, res) => {
+            req.session.n++
+            if (n % 3 === 0) req.session.destroy()
+            res.end(Buffer.alloc(100_000))
+          })
+        }
+        await new Promise((resolve) => inTime(resolve, 1000))
+      }
+    `)
+    expect(grown).toBeLessThan(3)
+  })
+
+  test.each(['classic', 'record'])('by logins, whose former sessions are destroyed, in a %s store', async (kind) => {
+    const grown = await growth(`
+      const records = new Map()
+      class Classic extends session.Store {
+        get(id, callback) { callback(null, records.has(id) ? JSON.parse(records.get(id)) : null) }
+        set(id, data, callback) { records.set(id, JSON.stringify(data)); callback() }
+        destroy(id, callback) { records.delete(id); callback() }
+      }
+      const store = ${kind === 'classic' ? 'new Classic()' : 'new session.MemoryStore()'}
+      const sessions = session({ ...options, store, clearCookie: true, rolling: true })
+      async function round() {
+        for (let n = 0; n < 40_000; n++) {
+          const id = 'id' + n
+          const text = '{"cookie":{"originalMaxAge":null}}'
+          if (store.write) store.write(id, text, Date.now() + 864e5, 'absent')
+          else records.set(id, text)
+          visit(sessions, signed(id), (req, res) => req.session.destroy(() => res.end('out')))
+          if (n % 100 === 0) await turn()
+        }
+      }
+    `)
+    expect(grown).toBeLessThan(3)
+  })
+})
+
+test('20,000 middlewares on one store add one listener for each of its events', () => {
+  const store = new session.MemoryStore()
+  const names = store.eventNames.bind(store)
+  session({ ...OPTIONS, store })
+  const listeners = (): number[] => names().map((name) => store.listenerCount(name))
+  const before = listeners()
+  for (let n = 0; n < 20_000; n++) session({ ...OPTIONS, store, hints: false })
+  expect(listeners()).toEqual(before)
+  expect(before).toEqual([1, 1])
+})
