@@ -43,8 +43,11 @@ beforeAll(() => {
 
 afterAll(() => rmSync(folder, { recursive: true }))
 
+/** Has tests of its own, in test/recipes/. */
+const RECIPES = 'docs/recipes.md'
+
 describe('the code in the documentation runs', () => {
-  for (const { page, line, language, code } of pages.flatMap(snippetsOf)) {
+  for (const { page, line, language, code } of pages.filter((page) => page !== RECIPES).flatMap(snippetsOf)) {
     test(`${page}:${line}`, () => {
       const file = path.join(folder, `${page.replaceAll(/\W/g, '-')}-${line}.${language}`)
       writeFileSync(file, code)

@@ -99,11 +99,11 @@ describe('the packed library', () => {
     expect(names).toContain('LICENSE')
   })
 
-  test('stays small: at most 520 KB unpacked, 95 KB of documentation, and 800 KB of source in source maps', () => {
+  test('stays small: at most 520 KB unpacked, 105 KB of documentation, and 800 KB of source in source maps', () => {
     const bytes = (...names: RegExp[]): number =>
       files.filter(({ path }) => names.every((name) => name.test(path))).reduce((sum, { size }) => sum + size, 0)
     expect(bytes(/^(?!docs\/)/, /(?<!\.map)$/)).toBeLessThan(520_000)
-    expect(bytes(/^docs\//)).toBeLessThan(95_000)
+    expect(bytes(/^docs\//)).toBeLessThan(105_000)
     expect(bytes(/\.map$/)).toBeLessThan(800_000)
   })
 
