@@ -47,8 +47,8 @@ export interface Feature {
    * @throws SessionError when this request's changes must not be merged with it
    */
   overtaken?(session: LiveSession, stored: SessionNotes | undefined, now: SessionNotes | undefined): void
-  /** A save was overtaken, and is not tried any more. */
-  gaveUp?(session: LiveSession): MaybePromise<void>
+  /** A save over a session that was stored with these notes was overtaken, and is not tried any more. */
+  gaveUp?(session: LiveSession, stored: SessionNotes | undefined): MaybePromise<void>
   /** A session that was stored is about to live on until `expires` (ms since the epoch). */
   touched?(key: string, notes: SessionNotes | undefined, expires: number): MaybePromise<void>
   /** A session was destroyed. */

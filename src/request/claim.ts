@@ -112,8 +112,8 @@ export class Claim {
   }
 
   /** Whether what the client holds, or is about to, is the latest: a former token would replace that in the browser. */
-  holdsPresentToken(session: Session): boolean {
-    const noted = this.knownOf(session)?.notes?.token
+  holdsPresentToken(session: Session, notes = this.knownOf(session)?.notes): boolean {
+    const noted = notes?.token
     return noted === undefined || hashOf(this.tokenOf(session.id)) === noted
   }
 

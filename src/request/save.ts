@@ -77,7 +77,7 @@ async function saveInTurn(writer: Writer, session: LiveSession, known: Known): P
   try {
     return await inTurnOfConflicts(writer, session, () => saveOverOthers(writer, session, known))
   } catch (error) {
-    await oneByOne(writer.settings.features, (feature) => feature.gaveUp?.(session))
+    await oneByOne(writer.settings.features, (feature) => feature.gaveUp?.(session, known.notes))
     throw error
   }
 }

@@ -56,9 +56,9 @@ export function confirm({ claim, settings }: Visit, session: LiveSession): Maybe
   if (!access().isExact) return known?.life?.isDestroyed !== true && claim.mayWrite(session.id, known?.life?.renewed)
   return bounded(settings, 'load', session.id, () =>
     afterwards(access().load(session.id, expiresOf(session)), (now) => {
-      if (!now || !claim.mayWrite(session.id, now.notes)) return false
-      claim.found(session.id, now)
-      return true
+      // What others have stored meanwhile is not known to this request's session: a later write has to find that out.
+      if (now && now.record?.version === known?.record?.version) claim.found(session.id, now)
+      return now !== null && claim.mayWrite(session.id, now.notes) && claim.holdsPresentToken(session, now.notes)
     }),
   )
 }

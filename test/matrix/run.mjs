@@ -89,7 +89,14 @@ if (unknown.length > 0) throw new Error(`unknown: ${unknown.join(', ')}; there a
 
 const PACKED_LIBRARY = pack()
 const failed = []
-for (const name of chosen) {
+if (process.argv.length === 2) {
+  console.log('\n== simulation: every order of two requests, then 200,000 schedules by chance')
+  const env = { ...process.env, SIMULATE_LIBRARY: path.join(PACKED_LIBRARY, 'dist/index.js') }
+  const { status } = spawnSync('node', ['test/simulation/run.cjs'], { cwd: root, stdio: 'inherit', env })
+  chosen.push('simulation')
+  if (status !== 0) failed.push('simulation')
+}
+for (const name of chosen.filter((one) => one in runs)) {
   const { environment, tests } = runs[name]
   const thorough = tests === wholeSuite ? '1' : ''
   const env = { ...process.env, THOROUGH: thorough, PACKED_LIBRARY, ...environment() }

@@ -101,7 +101,7 @@ export class Inspection {
       if (!error || this.#world.actors.get(actor)?.isDead) continue
       const times = told.filter((one) => one.error === error || (one.error as Error | null)?.cause === error).length
       // An entry of the index is taken back when its session was not written: one that stays does not count.
-      const takesBack = method === 'unlink' || (method === 'read' && before === 'write' && this.#options.user)
+      const takesBack = method === 'unlink' || (method === 'read' && before === 'unlink' && this.#options.user)
       if (times === 1 || (times === 0 && takesBack)) continue
       this.#found('told', `the error of ${actor}'s ${method} (${fault}) was told ${times} times`)
     }
@@ -175,12 +175,14 @@ export class Inspection {
     const wasOvertaken = ({ leftAt = 0, arrivedAt = 0 }: Actor): boolean =>
       leftAt <= fact && arrivedAt > (mover.arrivedAt as number)
     if (others.some((actor) => actor.client === 'browser' && wasOvertaken(actor))) return
+    const now = clock.now
     for (const when of ['at once', 'after the grace']) {
       const found = await this.#look(jars.browser)
       if (found !== mark)
         this.#found('browser', `the browser is in ${found ?? 'no session'} and not in ${mark}, ${when}`)
       clock.now += AFTER_GRACE
     }
+    clock.now = now
   }
 
   /** What each cookie opens that ever was. A former one opens nothing, and its presenter is given none that does. */

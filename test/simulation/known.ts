@@ -20,7 +20,7 @@ export const KNOWN: Readonly<Record<string, Scenario>> = {
     options: { user: true, maxSessionsPerUser: 2, onSessionLimit: 'refuse' },
     setup: 'ada',
     requests: { A: { does: 'renew' } },
-    schedule: 'A A A A!before',
+    schedule: 'A A A A A!before',
   },
   'F31: who brings a former cookie is not given the new one': { requests: { A: { does: 'renew' } } },
 
@@ -53,5 +53,19 @@ export const KNOWN: Readonly<Record<string, Scenario>> = {
     options: { user: true },
     requests: { A: { does: 'login ada' }, B: { does: 'login ada' }, C: { does: 'set a' } },
     schedule: 'A B C A B C B C B A B A B B',
+  },
+  'a renewal that is overtaken and gives up leaves the session in the index of its user': {
+    options: { user: true },
+    requests: { A: { does: 'renew', from: 'phone' }, B: { does: 'renew', from: 'phone' } },
+    schedule: 'A B A B B A A A!died',
+  },
+  'and asks the store for nothing': {
+    options: { user: true },
+    requests: { A: { does: 'renew', from: 'phone' }, B: { does: 'renew', from: 'phone' } },
+    schedule: 'B A A B B A A A A!before',
+  },
+  'a stream whose cookie is confirmed, and whose session changes late, overwrites no other request': {
+    options: { rolling: true },
+    requests: { B: { does: 'put o {"x":0,"y":1}' }, C: { does: 'stream; set a' } },
   },
 }

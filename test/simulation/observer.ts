@@ -39,7 +39,8 @@ export function isPossible(scenario: Scenario): boolean {
     hostOver(scenario, new Backend())
     return true
   } catch (error) {
-    if ((error as { code?: string }).code === 'ERR_SESSION_OPTION') return false
+    // Older ones have no code for it.
+    if (error instanceof TypeError && / option /.test(error.message)) return false
     throw error
   }
 }

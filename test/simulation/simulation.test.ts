@@ -20,7 +20,3 @@ async function reportOf(search: (search: Search) => Promise<void>): Promise<stri
 test('two requests at once, in some of their orders, keep the rules', async () => {
   expect(await reportOf((search) => search.everyOrder(pairs(), 2))).toBe('')
 })
-
-test('requests by chance, with stores that fail and processes that die, keep the rules', async () => {
-  expect(await reportOf((search) => search.byChance(0, 3000))).toBe('')
-})

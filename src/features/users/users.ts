@@ -64,9 +64,9 @@ export class Users implements Feature {
     if (now?.user !== stored?.user && now?.user !== this.userOf(session)) throw destroyed(session.id)
   }
 
-  gaveUp(session: LiveSession): MaybePromise<void> {
+  gaveUp(session: LiveSession, stored: SessionNotes | undefined): MaybePromise<void> {
     const user = this.userOf(session)
-    return user === undefined ? undefined : this.#leave(user, session.id)
+    return user === undefined || user === stored?.user ? undefined : this.#leave(user, session.id)
   }
 
   /** Enters the session in the index before it is stored, so that "log out everywhere" misses none. */
