@@ -117,7 +117,7 @@ describe('session(secret, options)', () => {
       ((error: Error, _req, res, _next) => void res.status(500).send(error.message)) as express.ErrorRequestHandler,
     )
     const { text } = await request(app).get('/read').expect(500)
-    expect(text).toBe('cookie option must return settings, not a promise of them')
+    expect(text).toBe('cookie option must return settings, not a promise')
   })
 
   test('the options that are given are not changed', () => {

@@ -91,6 +91,7 @@ describeInChromium('the account example, in Chromium', () => {
 
   test('on SQLite: a restart logs nobody out', async () => {
     process.env['FILE'] = path.join(folder, 'restart.db')
+    process.env['SESSION_SECRET'] = 'the same one for both, of more than 32 bytes'
     const page = await open(await start('node', 'examples/account'))
     await login(page, 'ada', 'lovelace')
     const cookies = await page.context().cookies()

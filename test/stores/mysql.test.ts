@@ -832,8 +832,8 @@ describeWith('mysql', 'MysqlStore', () => {
       await database.run(
         `INSERT INTO ${tableName}_user SELECT concat('u', seq), concat('gone', seq), 1 FROM seq_1_to_2500`,
       )
-      await expect.poll(() => countIn(`${tableName}_user`), { timeout: 20_000 }).toBe(1)
-      expect(await database.rows(`SELECT expires FROM ${tableName}_user`)).toEqual([{ expires: Math.ceil(end / 1000) }])
+      const left = () => database.rows(`SELECT expires FROM ${tableName}_user`)
+      await expect.poll(left, { timeout: 20_000 }).toEqual([{ expires: Math.ceil(end / 1000) }])
     })
 
     test('pruning links waits for no session, and keeps none waiting', async () => {
