@@ -197,7 +197,7 @@ describe('what a transport reads', () => {
   })
 })
 
-test('at most eight cookies of the name that may be signed are verified', async () => {
+test('at most eight cookies of the name that may be signed are verified', () => {
   const valid = encodeURIComponent('s:' + signature.sign(ID, SECRET))
   const forged = encodeURIComponent('s:' + signature.sign(ID, 'another secret'))
   const store = new session.MemoryStore()
