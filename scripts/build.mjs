@@ -19,8 +19,8 @@ function isNew() {
 }
 
 function entries() {
-  const { exports } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'))
-  const files = Object.values(exports).flatMap((entry) => entry.default ?? [])
+  const { exports, bin } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'))
+  const files = [...Object.values(exports).flatMap((entry) => entry.default ?? []), ...Object.values(bin)]
   return Object.fromEntries(
     files.map((file) => {
       const name = file.replace(/^\.\/dist\/|\.js$/g, '')

@@ -156,6 +156,9 @@ async function isThere(store: MovingStore, n: number): Promise<void> {
   expect(await store.length()).toBe(1)
 }
 
+/** How often an order goes from one program to the other, where the move is killed, too: else there were too many. */
+const MOST_SWITCHES = 3
+
 /**
  * Every order of the calls of a move and of a request. An order is a list of choices, and the next one is found by changing
  * the last choice that has not been changed. With `killed`, the move ends before that call of its own.
@@ -179,14 +182,15 @@ async function everyOrder(name: string, killed?: number): Promise<number> {
       if (isMove) moves++
       return true
     }
-    for (;;) {
-      const isMove: boolean = choices[made.length] ?? true
-      if (await next(isMove)) made.push(isMove)
-      else {
-        while (await next(!isMove));
-        break
-      }
+    const isBounded = (): boolean =>
+      killed !== undefined && made.filter((one, n) => n > 0 && one !== made[n - 1]).length >= MOST_SWITCHES
+    let isMove = true
+    while (!isBounded()) {
+      isMove = choices[made.length] ?? true
+      if (!(await next(isMove))) break
+      made.push(isMove)
     }
+    for (const who of [isMove, !isMove]) while (await next(who));
     await moving
     const where = `after ${made.map((one) => (one ? 'm' : 'r')).join('')}`
     const store = new MovingStore({ from, to })
