@@ -248,7 +248,8 @@ export class Commit implements EndOfResponse {
       )
       return
     }
-    if (cookieOf(session).secure && !isSecure(req, settings.proxy)) {
+    const cookie = this.#cookieToSend(session)
+    if (cookie.secure && !isSecure(req, settings.proxy)) {
       debug('no cookie: it is for secure connections only, and this is none')
       settings.hints?.insecure(req.headers['x-forwarded-proto'] === 'https')
       return
@@ -257,7 +258,13 @@ export class Commit implements EndOfResponse {
     if (!held) settings.hints?.cookieGiven()
     const isSame = held?.key === key && claim.token === undefined
     const encoded = (isSame ? held.encoded : undefined) ?? (this.#signer as Signer).sign(id)
-    writeSessionCookie(res, settings.name, encoded, settingsToSend(cookieOf(session)))
+    writeSessionCookie(res, settings.name, encoded, cookie.data)
+  }
+
+  /** A plain object in place of the cookie may say nothing of `httpOnly` and the like: then the option does. */
+  #cookieToSend(session: LiveSession): Cookie {
+    const cookie = cookieOf(session)
+    return 'data' in cookie ? cookie : Object.assign(newCookie(this.#visit), cookie)
   }
 
   /** Compares with the session as it is after the store had it: some stores add something of their own to it. */
@@ -340,9 +347,4 @@ export class Commit implements EndOfResponse {
       emit()
     }
   }
-}
-
-/** What is sent of a cookie: nothing of a plain object that the application has put in its place, as in express-session. */
-function settingsToSend(cookie: Cookie): Partial<Cookie['data']> {
-  return (cookie as Partial<Cookie>).data ?? {}
 }

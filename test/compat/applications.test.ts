@@ -2,7 +2,7 @@ import express, { type ErrorRequestHandler, type Request, type RequestHandler } 
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { SessionData } from '../../src'
 import { appWith, classicStore, OPTIONS, type AnySession, type Handler } from '../faults/fault'
-import { caught, implementations, SECRET, settled } from '../support/app'
+import { caught, implementations, SECRET, settled, original } from '../support/app'
 import { visitAndSettle, type Jar } from '../support/browser'
 import { exchange, type Received } from '../support/exchange'
 import { signedCookie } from '../support/set-cookie'
@@ -122,17 +122,19 @@ describe.each(Object.entries(implementations))('%s', (_name, session) => {
     })
   })
 
-  test('a plain object in place of the cookie is stored, and a bare cookie sent', async () => {
+  test('a plain object in place of the cookie is stored; what is sent has the settings of the option, where the original sends none', async () => {
     const store = classicStore(session)
     const ask = browser({ store }, (req, res) => {
       if (req.url === '/login') {
         req.session.user = 'ada'
-        req.session.cookie = { maxAge: 60_000, path: '/', httpOnly: true, sessile: { user: 'eve' } } as never
+        req.session.cookie = { maxAge: 60_000, path: '/', sessile: { user: 'eve' } } as never
       }
       res.send(String(req.session.user))
     })
     const { headers } = await ask('/login')
-    expect(headers.find(([name]) => name === 'set-cookie')?.[1]).toMatch(/^connect\.sid=[^;]+$/)
+    expect(headers.find(([name]) => name === 'set-cookie')?.[1]).toMatch(
+      session === original ? /^connect\.sid=[^;]+$/ : /^connect\.sid=[^;]+; Path=\/; HttpOnly$/,
+    )
     expect((await ask('/')).body).toBe('ada')
   })
 
