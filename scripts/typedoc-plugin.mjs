@@ -1,7 +1,7 @@
 // For TypeDoc: what would be there twice, or is said elsewhere, goes.
-import { Converter, ReflectionKind } from 'typedoc'
+import { Converter, PageEvent, ReflectionKind } from 'typedoc'
 
-export function load({ converter }) {
+export function load({ converter, renderer }) {
   converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
     const of = (kind) => project.getReflectionsByKind(kind)
     // Of `session` the function stays: what is in the namespace of that name has pages of its own.
@@ -15,5 +15,9 @@ export function load({ converter }) {
     for (const member of project.getReflectionsByKind(ReflectionKind.ClassMember)) {
       if (member.inheritedFrom) project.removeReflection(member)
     }
+  })
+  // A union in a table does not begin with the sign for "or".
+  renderer.on(PageEvent.END, (page) => {
+    page.contents = page.contents?.replaceAll('| \\| ', '| ')
   })
 }

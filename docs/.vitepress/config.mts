@@ -42,10 +42,11 @@ export default defineConfig({
   rewrites: { 'README.md': 'index.md' },
   head: [['link', { rel: 'icon', href: 'data:,' }]],
   markdown: { theme: { light: 'github-light-high-contrast', dark: 'github-dark' } },
+  // The search index is one file.
+  vite: { build: { chunkSizeWarningLimit: 2000 } },
   themeConfig: {
     search: { provider: 'local' },
     outline: [2, 3],
-    socialLinks: [],
     nav: [
       { text: 'Guide', link: '/getting-started', activeMatch: '^/(?!api|examples|decisions|changelog)' },
       { text: 'API', link: '/api/', activeMatch: '^/api/' },
@@ -89,7 +90,7 @@ function home(): object {
       name: 'sessile',
       text: 'Sessions for Express',
       tagline:
-        'A drop-in for express-session that is faster, safer and typed, with stores for SQLite, Redis, PostgreSQL and MySQL.',
+        'A drop-in for express-session that is faster, safer and typed, with stores for SQLite, Redis, PostgreSQL, MySQL and DynamoDB.',
       actions: [
         { theme: 'brand', text: 'Getting started', link: '/getting-started' },
         { theme: 'alt', text: 'Switch from express-session', link: '/migrating' },
