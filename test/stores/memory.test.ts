@@ -141,6 +141,29 @@ describe('max', () => {
     expect(await store.length()).toBe(20_000)
   })
 
+  test('it costs no memory per use, nor for sessions that are gone', () => {
+    const program = `
+      const { MemoryStore } = require(${JSON.stringify(path.join(__dirname, '../../dist'))})
+      const store = new MemoryStore({ max: 100_000 })
+      const end = Date.now() + 1e6
+      const put = (id) => store.write(id, '{"cookie":{}}', end, 'always')
+      const use = () => {
+        for (let n = 0; n < 300_000; n++) {
+          store.read(n % 2 ? 'a' : 'b')
+          put('gone' + n)
+          store.remove('gone' + n)
+        }
+        gc()
+        return process.memoryUsage().heapUsed
+      }
+      for (const id of ['a', 'b']) put(id)
+      const before = use()
+      console.log(use() - before)`
+    const grown = Number(execFileSync(process.execPath, ['--expose-gc', '-e', program], { encoding: 'utf8' }))
+    // Of 300,000 uses: a word for each would be more than two million bytes.
+    expect(grown).toBeLessThan(500_000)
+  })
+
   test('when it is reached, the one used longest ago goes: set, get and touch are uses', async () => {
     const store = new MemoryStore({ max: 4 })
     await fill(store, 'abcd')
