@@ -1,4 +1,4 @@
-import { Cookie, restoreCookie } from '../session/cookie'
+import { Cookie } from '../session/cookie'
 import type { CookieOptions } from '../session/cookie-options'
 import { notingSession, Session, SESSION_OWNER, type LiveSession, type SessionOwner } from '../session/session'
 import { isReplaced } from '../store/store'
@@ -25,7 +25,7 @@ export function newSession(owner: Owner, key: string): LiveSession {
     if (change) claim.note(change)
   }
   const cookie = newCookie(owner)
-  if (settings.access().isExact) return notingSession(req, { cookie }, owner, key)
+  if (settings.access().isExact) return notingSession(req, {}, cookie, owner, key)
   const created = new Session(req, undefined, owner, key)
   created.cookie = cookie
   return created
@@ -59,9 +59,7 @@ export function restoredSession(owner: Owner, key: string, known: Known): LiveSe
 
 export function sessionOf(owner: Owner, key: string, known: Known): LiveSession {
   const { req, settings } = owner
-  const data = settings.access().dataOf(key, known)
-  const { expires } = data.cookie as { expires?: unknown }
-  const at = known.record?.expires ?? (typeof expires === 'string' ? Date.parse(expires) : undefined)
-  data.cookie = restoreCookie(data.cookie, expires && at !== undefined ? new Date(at) : (expires as Date | undefined))
-  return settings.access().isExact ? notingSession(req, data, owner, key) : new Session(req, data, owner, key)
+  const { values, cookie } = settings.access().partsOf(key, known)
+  if (settings.access().isExact) return notingSession(req, values, cookie, owner, key)
+  return new Session(req, { cookie, ...values }, owner, key)
 }

@@ -103,13 +103,19 @@ export const Session = function Session(
 } as unknown as SessionConstructor
 
 /**
- * A session that notes what is looked at and written, for a request of a store that can merge. Takes the data over, whose
- * `cookie` has to be a Cookie already.
+ * A session that notes what is looked at and written, for a request of a store that can merge. Takes the data over, which
+ * has no cookie in it.
  */
-export function notingSession(req: SessionRequest, data: object, owner: SessionOwner, id: string): LiveSession {
+export function notingSession(
+  req: SessionRequest,
+  data: object,
+  cookie: Cookie,
+  owner: SessionOwner,
+  id: string,
+): LiveSession {
   const session = Object.create(noting) as LiveSession
   contexts.set(session, { req, id, owner })
-  startNoting(session, data as Record<string, unknown>, Session.prototype)
+  startNoting(session, data as Record<string, unknown>, cookie, Session.prototype)
   return session
 }
 
@@ -219,4 +225,10 @@ export function savesItself(session: Session): boolean {
   return session.save === ownSave
 }
 
-const noting = notingPrototype(Session.prototype)
+/** What is asked for most is found before the proxy. */
+const noting = Object.create(
+  notingPrototype(Session.prototype),
+  Object.fromEntries(
+    ['req', 'id'].map((name) => [name, Object.getOwnPropertyDescriptor(Session.prototype, name) as PropertyDescriptor]),
+  ),
+) as Session

@@ -1,7 +1,7 @@
 import { SessionError } from '../base/errors'
 import { atOnce } from '../base/maybe-promise'
 import { plainCookie, stringifyCookie, stringifyWithout } from './cookie'
-import { cookieOf, unnoted } from './noted'
+import { cookieOf, plainDataOf, unnoted } from './noted'
 
 /** Turns a session, as a plain object with its cookie, into the text of a record and back. */
 export interface Serializer {
@@ -51,6 +51,16 @@ export function cookieIn({ text, from }: DataText): string {
   return text.slice(COOKIE_FIRST.length - 1, end)
 }
 
+/** The data; `undefined` for what is not JSON, or has a second cookie. */
+export function parsedData({ text, from }: DataText): object | undefined {
+  try {
+    const data = JSON.parse(`{${text.slice(from)}`) as object
+    return Object.hasOwn(data, 'cookie') ? undefined : data
+  } catch {
+    return undefined
+  }
+}
+
 /** The data in a text that has no cookie in it. */
 export function wholeText(text: string): DataText {
   return { text, from: 1 }
@@ -84,6 +94,8 @@ function textOf(session: SessionLike, serializer: Serializer): string {
       const { cookie, ...data } = session
       return stringified(serializer, data)
     }
+    const plain = plainDataOf(session)
+    if (plain && (session as { toJSON?: unknown }).toJSON === undefined) return JSON.stringify(plain)
     const fast = stringifyWithout(session.cookie, session)
     if (fast !== undefined) return fast
     return (

@@ -1,5 +1,6 @@
 import type { MaybePromise } from '../base/maybe-promise'
 import type { SessionData } from '../session/augmented'
+import type { Cookie } from '../session/cookie'
 import type { SessionNotes } from '../session/notes'
 import type { Session } from '../session/session'
 import type { DataText } from '../session/text'
@@ -10,13 +11,23 @@ import type { SessionRecord } from './record-store'
 export interface Known {
   /** The record, of a record store. */
   readonly record?: SessionRecord
-  /** The parsed data; that of a record may be parsed when somebody looks at it. */
+  /** The parsed data, of a classic store or of a text that is not JSON with the cookie first. */
   readonly data?: SessionData
+  /** What a session is made of, where that was parsed when it was loaded. */
+  readonly parts?: Parts
   /** The text of the data, where it is known without serialising. */
   readonly text?: DataText | undefined
+  /** The JSON of the cookie without the notes, where that is known without parsing. */
+  readonly settings?: string
   readonly notes: SessionNotes | undefined
   /** What this process knows of the session, for a classic store, which cannot tell. */
   readonly life?: Life
+}
+
+/** What a session object is made of: its data without the cookie, and the cookie. */
+export interface Parts {
+  readonly values: object
+  readonly cookie: Cookie
 }
 
 /** Access to a store of either contract. What fails synchronously is thrown, everything else rejects. */
@@ -25,9 +36,11 @@ export interface StoreAccess {
   readonly isExact: boolean
   /** The session under this key. Given `renewTo` (ms since the epoch), the store may move its end there in the same step. */
   load(key: string, renewTo?: number): MaybePromise<Known | null>
-  /** The data of what was loaded, for one session object: the next call may give the same objects. */
+  /** What was loaded as the store has it, with a plain cookie. The next call may give the same objects, here and below. */
   dataOf(key: string, known: Known): SessionData
-  /** The same, always parsed anew. */
+  /** The same for a session object, which takes it over. */
+  partsOf(key: string, known: Known): Parts
+  /** What `dataOf` answers, always parsed anew. */
   freshDataOf(known: Known): SessionData
   /**
    * Writes the session over what is known of it: `null` if the store never had it, `undefined` if nothing is known. Answers

@@ -3,12 +3,12 @@ import { afterwards, isPromise, type MaybePromise } from '../base/maybe-promise'
 import { callStore } from '../base/store-call'
 import { Turns } from '../base/turns'
 import type { SessionData } from '../session/augmented'
-import { handToStore } from '../session/cookie'
+import { handToStore, restoreCookie } from '../session/cookie'
 import { notesOf, setNotes, storedNotes, type SessionNotes } from '../session/notes'
 import type { Session } from '../session/session'
 import { Lives, type Life } from './lives'
 import { checkedData, type Store } from './store'
-import type { Known, StoreAccess } from './access'
+import type { Known, Parts, StoreAccess } from './access'
 
 /** What this process knows of a classic store's sessions: shared by all middlewares of the store. */
 class InThisProcess {
@@ -51,6 +51,12 @@ export class ClassicAccess implements StoreAccess {
 
   dataOf(_key: string, known: Known): SessionData {
     return known.data as SessionData
+  }
+
+  partsOf(_key: string, known: Known): Parts {
+    const { cookie, ...values } = known.data as SessionData
+    const { expires } = cookie as { expires?: unknown }
+    return { values, cookie: restoreCookie(cookie, typeof expires === 'string' ? new Date(expires) : (expires as Date)) }
   }
 
   freshDataOf(known: Known): SessionData {

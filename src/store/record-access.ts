@@ -1,13 +1,14 @@
 import { isUnreadable } from '../base/errors'
 import { afterwards, rescue, type MaybePromise } from '../base/maybe-promise'
 import type { SessionData } from '../session/augmented'
+import { readCookie, restoreCookie } from '../session/cookie'
 import { cookieOf, unnoted } from '../session/noted'
-import { notesIn, notesOf, storedNotes, type SessionNotes } from '../session/notes'
+import { notesOf, setNotes, splitCookie, storedNotes, type SessionNotes } from '../session/notes'
 import type { Session } from '../session/session'
-import { cookieIn, dataOf, serializeRecord, wholeText } from '../session/text'
-import type { RecordStore, SessionRecord, WriteCondition } from './record-store'
+import { cookieIn, dataOf, parsedData, serializeRecord, wholeText } from '../session/text'
+import { RecordStore, type SessionRecord, type WriteCondition } from './record-store'
 import { checkedData } from './store'
-import type { AccessSettings, Known, StoreAccess } from './access'
+import type { AccessSettings, Known, Parts, StoreAccess } from './access'
 
 /** How far, in ms, an end that was moved while reading may be from the one wanted: a request's own duration, mostly. */
 export function tolerance(lifetime: number): number {
@@ -33,15 +34,33 @@ export class RecordAccess implements StoreAccess {
   #known(key: string, record: SessionRecord): Known {
     const { inProcess, serializer } = this.#store
     const text = serializer === JSON ? dataOf(record.text) : undefined
-    if (inProcess && text) {
-      return { record, text, notes: notesIn(cookieIn(text)) }
+    if (text) {
+      const known = { record, text, ...splitCookie(cookieIn(text)) }
+      return inProcess ? known : { ...known, parts: this.#parse(key, known) }
     }
     const data = checkedData(key, this.#store.parse(key, record))
-    return { record, data, text, notes: storedNotes(data.cookie) }
+    return { record, data, notes: storedNotes(data.cookie) }
   }
 
   dataOf(key: string, known: Known): SessionData {
     return known.data ?? this.#store.parse(key, known.record as SessionRecord)
+  }
+
+  partsOf(key: string, known: Known): Parts {
+    return known.parts ?? this.#parse(key, known)
+  }
+
+  /** The data is parsed apart from the cookie, of which most is known from others. */
+  #parse(key: string, known: Known): Parts {
+    const record = known.record as SessionRecord
+    if (known.text && known.settings && this.#store.parse === RecordStore.prototype.parse) {
+      const values = parsedData(known.text)
+      const cookie = values && readCookie(known.settings, record.expires)
+      if (cookie && known.notes) setNotes(cookie, known.notes)
+      if (cookie) return { values, cookie }
+    }
+    const { cookie, ...values } = checkedData(key, this.dataOf(key, known))
+    return { values, cookie: restoreCookie(cookie, cookie.expires ? new Date(record.expires) : cookie.expires) }
   }
 
   freshDataOf(known: Known): SessionData {

@@ -11,9 +11,12 @@ type Use = (session: LiveSession & Data) => unknown
 const copy = (data: Data): Data => JSON.parse(JSON.stringify(data)) as Data
 const withCookie = (data: Data): Data => ({ cookie: new sessile.Cookie(), ...copy(data) })
 
+const noting = (data: Data) =>
+  notingSession({} as never, copy(data), new sessile.Cookie(), {} as never, 'id') as LiveSession & Data
+
 /** What becomes of a session that was made of `base` and used, where `theirs` is merged into it; else its order. */
 function merged(base: Data, use: Use, theirs: Data): Data | string {
-  const session = notingSession({} as never, withCookie(base), {} as never, 'id') as LiveSession & Data
+  const session = noting(base)
   use(session)
   const order = mergeInto(session, withCookie(base), withCookie(theirs), JSON)
   if (order !== 'after') return order
@@ -98,7 +101,7 @@ describe('two requests at once', () => {
 
   test('nothing reaches a prototype or a method', () => {
     const theirs = JSON.parse('{"__proto__": {"polluted": 1}, "constructor": 1, "save": 1}') as Data
-    const session = notingSession({} as never, withCookie({}), {} as never, 'id') as LiveSession & Data
+    const session = noting({})
     mergeInto(session, withCookie({}), Object.assign(theirs, { cookie: new sessile.Cookie() }), JSON)
     expect(({} as Data)['polluted']).toBeUndefined()
     expect(session.save).toBeTypeOf('function')

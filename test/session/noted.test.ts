@@ -14,7 +14,7 @@ function noting(data: object = { user: 'ada', cart: [1, 2] }): AnySession {
   const store = new MemoryStore()
   const req = { sessionID: 'id', sessionStore: store } as never
   const owner = {} as never
-  return notingSession(req, { cookie: new Cookie(), ...data }, owner, 'id')
+  return notingSession(req, { ...data }, new Cookie(), owner, 'id')
 }
 
 /** Which of these keys of a session count as looked at after an application has done something with it. */

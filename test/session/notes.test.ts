@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { notesIn, storedNotes } from '../../src/session/notes'
+import { splitCookie, storedNotes } from '../../src/session/notes'
 
 const withNotes = (notes: unknown): object => ({ originalMaxAge: null, path: '/', sessile: notes })
 
@@ -15,18 +15,18 @@ test('the notes in the text of a cookie are those that parsing all of it gives, 
     { other: { sessile: { created: 5 } }, sessile: { created: 6 } },
     {},
   ]
-  for (const cookie of cookies) expect(notesIn(JSON.stringify(cookie))).toEqual(storedNotes(cookie))
-  expect(notesIn('{"sessile":{"created":1},"sessile":{"created":2}}')).toEqual({ created: 2 })
+  for (const cookie of cookies) expect(splitCookie(JSON.stringify(cookie)).notes).toEqual(storedNotes(cookie))
+  expect(splitCookie('{"sessile":{"created":1},"sessile":{"created":2}}').notes).toEqual({ created: 2 })
   fc.assert(
     fc.property(fc.string(), fc.jsonValue(), (path, about) => {
       const cookie = JSON.stringify({ path, sessile: { about } })
-      expect(notesIn(cookie)).toEqual(storedNotes(JSON.parse(cookie) as object))
+      expect(splitCookie(cookie).notes).toEqual(storedNotes(JSON.parse(cookie) as object))
     }),
   )
 })
 
 test('what somebody else has put in their place is refused', () => {
   for (const notes of ['abc', 5, null, { created: 'yesterday' }, { flash: null }]) {
-    expect(() => notesIn(JSON.stringify(withNotes(notes)))).toThrow(/cookie whose sessile/)
+    expect(() => splitCookie(JSON.stringify(withNotes(notes))).notes).toThrow(/cookie whose sessile/)
   }
 })
