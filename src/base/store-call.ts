@@ -49,6 +49,8 @@ export function callStore<T = void>(store: object, method: Method, args: readonl
 }
 
 /** Waits for what the store was asked, and no longer than `timeout` ms (0 or `undefined`: without limit). */
+export function within<T>(value: PromiseLike<T>, method: string, timeout: number | undefined): Promise<T>
+export function within<T>(value: MaybePromise<T>, method: string, timeout: number | undefined): MaybePromise<T>
 export function within<T>(value: MaybePromise<T>, method: string, timeout: number | undefined): MaybePromise<T> {
   if (!isPromise(value)) return value
   return new Promise<T>((resolve, reject) => {

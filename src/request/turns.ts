@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { SessionError } from '../base/errors'
-import { rescue, type MaybePromise } from '../base/maybe-promise'
+import { isPromise, type MaybePromise } from '../base/maybe-promise'
 import { within } from '../base/store-call'
 import { Turns } from '../base/turns'
 import type { Settings } from './settings'
@@ -50,21 +50,29 @@ export function underWay(visit: object): PromiseLike<void> | undefined {
 
 /** Waits for the store no longer than the option `timeout` says, and tells of its failure those who want to know of each. */
 export function bounded<T>(
-  { events, timeout }: Settings,
+  settings: Settings,
   operation: string,
   key: string | undefined,
   work: () => MaybePromise<T>,
 ): MaybePromise<T> {
   const began = Date.now()
-  return rescue(
-    () => within(work(), operation, timeout),
-    (error) => {
-      if (isFailure(error) && events.wants('failure')) {
-        events.emit('failure', { operation, id: key, error, duration: Date.now() - began })
-      }
-      throw error
-    },
-  )
+  let answer: MaybePromise<T>
+  try {
+    answer = work()
+  } catch (error) {
+    throw told(settings, operation, key, error, began)
+  }
+  if (!isPromise(answer)) return answer
+  return within(answer, operation, settings.timeout).then(undefined, (error: unknown) => {
+    throw told(settings, operation, key, error, began)
+  })
+}
+
+function told({ events }: Settings, operation: string, key: string | undefined, error: unknown, began: number): unknown {
+  if (isFailure(error) && events.wants('failure')) {
+    events.emit('failure', { operation, id: key, error, duration: Date.now() - began })
+  }
+  return error
 }
 
 /** Whether an error is the store's, and not about the session. */

@@ -31,245 +31,281 @@ export interface EndOfResponse {
   onFailure(error: unknown): 'respond' | 'error' | 'disconnect'
 }
 
+/** Holds the end of a response until the session is committed, and makes its head after that. */
+export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
+  if (typeof res.end === 'function') new HeldEnd(res, hooks).hold()
+}
+
 /**
- * Holds the end of a response until the session is committed, and makes its head after that.
- *
  * This is the place that goes behind Node's back. `end` is replaced on the response, as there is no other way to wait for
  * something between a handler's `res.end()` and the bytes on the wire; `writeHead`, as HTTP/1 sends a head with the first
  * of the body only, so that there is time until then; `write` and `flushHeaders`, as they begin a response. When nothing
  * is to be waited for, Node's own `end` is called at once and nothing differs. Else the response looks to everybody as
  * after any `end`, until the commit has ended: then all of that is undone, and the former `end` called.
  */
-export function holdEnd(res: HeldResponse, hooks: EndOfResponse): void {
-  if (typeof res.end !== 'function') return
-  const { destroy, end, flushHeaders, write, writeHead } = res
-  const drafts = canTakeBack(res)
-  /** Whether `end` and `write` make the head by `writeHead`, as Node's do; mocks need not. */
-  const makesHead = drafts || res.stream !== undefined
+class HeldEnd {
+  readonly #res: HeldResponse
+  readonly #hooks: EndOfResponse
+  /** The response's methods, as they were. */
+  readonly #destroy: HeldResponse['destroy']
+  readonly #end: HeldResponse['end']
+  readonly #write: HeldResponse['write']
+  readonly #writeHead: HeldResponse['writeHead']
+  readonly #drafts: boolean
 
   /** How the response leaves, from when it does. */
-  let leaves: 'streamed' | 'whole' | undefined
-  let state: 'open' | 'held' | 'ended' = 'open'
+  #leaves: 'streamed' | 'whole' | undefined
+  #state: 'open' | 'held' | 'ended' = 'open'
   /** A head that was made, so that headers are fixed, and that the real one will replace. */
-  let draft: { undo(): void; args?: unknown[] } | undefined
+  #draft: { undo(): void; args?: unknown[] } | undefined
   /** Whether `on-headers` has called: it does so once. */
-  let fired = false
-  let headSet = false
+  #fired = false
+  #headSet = false
   /** A commit under way whose response has not waited for it yet. */
-  let pending: PromiseLike<void> | undefined
+  #pending: PromiseLike<void> | undefined
   /** How much is still to come of a body whose length was announced. */
-  let left: number | undefined
+  #left: number | undefined
 
-  if (typeof writeHead === 'function') {
-    res.writeHead = function (...args: unknown[]) {
-      if (leaves || isOut()) return Reflect.apply(writeHead, res, args) as HeldResponse
-      draft = { undo: draftHead(res, args), args }
-      return res
-    }
-    // Listeners of middlewares that come later have been called by now: what they do to `Set-Cookie` does not undo ours.
-    onHeaders(res, () => {
-      fired = true
-      if (!leaves && !drafts) leave('streamed')
-      if (leaves) setHead()
-    })
+  constructor(res: HeldResponse, hooks: EndOfResponse) {
+    this.#res = res
+    this.#hooks = hooks
+    this.#destroy = res.destroy
+    this.#end = res.end
+    this.#write = res.write
+    this.#writeHead = res.writeHead
+    this.#drafts = canTakeBack(res)
   }
 
-  if (typeof flushHeaders === 'function') {
-    res.flushHeaders = () => {
-      if (state === 'held') return
-      leave('streamed')
-      flushHeaders.call(res)
+  hold(): void {
+    const res = this.#res
+    const { flushHeaders } = res
+    if (typeof this.#writeHead === 'function') {
+      res.writeHead = (...args: unknown[]) => this.#onWriteHead(args)
+      // Listeners of middlewares that come later have been called by now: what they do to `Set-Cookie` does not undo ours.
+      onHeaders(res, () => this.#onHead())
     }
+    if (typeof flushHeaders === 'function') {
+      res.flushHeaders = () => {
+        if (this.#state === 'held') return
+        this.#leave('streamed')
+        flushHeaders.call(res)
+      }
+    }
+    if (typeof this.#write === 'function') res.write = (...args: unknown[]) => this.#onWrite(args)
+    res.end = (...args: unknown[]) => this.#onEnd(args)
   }
 
-  if (typeof write === 'function') {
-    res.write = (...args: unknown[]): boolean => {
-      if (state === 'held') return refuseWrite(res, args)
-      const body = bodyOf(args)
-      const isBody = leaves !== 'whole' && body.chunk != null && isWritable(body.chunk)
-      if (isBody) leave('streamed')
-      if (isBody && isLast(body)) return writeLast(args)
-      return Reflect.apply(write, res, args) as boolean
-    }
+  #onWriteHead(args: unknown[]): HeldResponse {
+    if (this.#leaves || this.#isOut()) return Reflect.apply(this.#writeHead, this.#res, args) as HeldResponse
+    this.#draft = { undo: draftHead(this.#res, args), args }
+    return this.#res
   }
 
-  res.end = (...args: unknown[]): HeldResponse => {
-    if (state === 'held') return endAgain(res, args)
-    if (state === 'ended' || !isWritable(bodyOf(args).chunk)) return Reflect.apply(end, res, args) as HeldResponse
+  #onHead(): void {
+    this.#fired = true
+    if (!this.#leaves && !this.#drafts) this.#leave('streamed')
+    if (this.#leaves) this.#setHead()
+  }
+
+  #onWrite(args: unknown[]): boolean {
+    const res = this.#res
+    if (this.#state === 'held') return refuseWrite(res, args)
+    const body = bodyOf(args)
+    const isBody = this.#leaves !== 'whole' && body.chunk != null && isWritable(body.chunk)
+    if (isBody) this.#leave('streamed')
+    if (isBody && this.#isLast(body)) return this.#writeLast(args)
+    return Reflect.apply(this.#write, res, args) as boolean
+  }
+
+  #onEnd(args: unknown[]): HeldResponse {
+    const res = this.#res
+    if (this.#state === 'held') return endAgain(res, args)
+    const chunk = typeof args[0] === 'function' ? undefined : args[0]
+    if (this.#state === 'ended' || !isWritable(chunk)) return Reflect.apply(this.#end, res, args) as HeldResponse
     let committed: MaybePromise<void>
     try {
-      committed = commit()
+      committed = this.#commit()
     } catch (error) {
-      return callOff(error, args)
+      return this.#callOff(error, args)
     }
-    if (!isPromise(committed)) return finish(args)
+    return isPromise(committed) ? this.#endAfter(committed, args) : this.#finish(args)
+  }
+
+  #endAfter(committed: PromiseLike<void>, args: unknown[]): HeldResponse {
     let release: () => void
     try {
-      release = hold()
+      release = this.#lookEnded()
     } catch (error) {
       // A head that Node refuses to make: the answer that comes in its place waits for this commit.
-      pending = committed.then(undefined, (failure: unknown) => hooks.report(failure))
+      this.#pending = committed.then(undefined, (failure: unknown) => this.#hooks.report(failure))
       throw error
     }
     committed.then(
       () => {
         release()
-        finishLater(args)
+        this.#finishLater(args)
       },
       (error: unknown) => {
-        const answer = hooks.onFailure(error)
+        const answer = this.#hooks.onFailure(error)
         release()
-        if (answer === 'error' && !isOut()) return void callOff(error, args)
-        fail(error, answer)
-        finishLater(args)
+        if (answer === 'error' && !this.#isOut()) return void this.#callOff(error, args)
+        this.#fail(error, answer)
+        this.#finishLater(args)
       },
     )
-    return res
+    return this.#res
   }
 
   /** Whether there is a head that cannot be taken back. On HTTP/1 others redefine `headersSent`: `_header` is the truth. */
-  function isOut(): boolean {
-    if (drafts) return !draft && Boolean(res._header)
-    return leaves === 'streamed' || (res.stream !== undefined && res.headersSent)
+  #isOut(): boolean {
+    const res = this.#res
+    if (this.#drafts) return !this.#draft && Boolean(res._header)
+    return this.#leaves === 'streamed' || (res.stream !== undefined && res.headersSent)
   }
 
-  function setHead(): void {
-    if (headSet) return
-    headSet = true
+  #setHead(): void {
+    if (this.#headSet) return
+    this.#headSet = true
     try {
-      hooks.head(leaves === 'streamed')
+      this.#hooks.head(this.#leaves === 'streamed')
     } catch (error) {
-      hooks.report(error)
+      this.#hooks.report(error)
     }
   }
 
   /** The response begins: its draft gives way to the real head, which is made here or by what is called next. */
-  function leave(how: 'streamed' | 'whole'): void {
-    if (leaves) return
-    const needsHead = !isOut() && (fired || !makesHead)
-    leaves = how
-    const args = draft?.args
-    draft?.undo()
-    draft = undefined
-    if (needsHead) setHead()
-    if (args) Reflect.apply(writeHead, res, args)
+  #leave(how: 'streamed' | 'whole'): void {
+    if (this.#leaves) return
+    const res = this.#res
+    /** Whether `end` and `write` make the head by `writeHead`, as Node's do; mocks need not. */
+    const makesHead = this.#drafts || res.stream !== undefined
+    const needsHead = !this.#isOut() && (this.#fired || !makesHead)
+    this.#leaves = how
+    const args = this.#draft?.args
+    this.#draft?.undo()
+    this.#draft = undefined
+    if (needsHead) this.#setHead()
+    if (args) Reflect.apply(this.#writeHead, res, args)
     // On HTTP/2 the head ends the answer to HEAD: then only the stream is closed.
-    if (how === 'streamed') (res.stream ?? res).once?.('close', commitAfterAll)
+    if (how === 'streamed') (res.stream ?? res).once?.('close', () => this.#commitAfterAll())
   }
 
-  function commit(): MaybePromise<void> {
-    return pending ? pending.then(() => hooks.commit()) : hooks.commit()
+  #commit(): MaybePromise<void> {
+    return this.#pending ? this.#pending.then(() => this.#hooks.commit()) : this.#hooks.commit()
   }
 
   /** The client of a stream has left, and the handler may never come to its end. */
-  function commitAfterAll(): void {
-    if (state !== 'open') return
+  #commitAfterAll(): void {
+    if (this.#state !== 'open') return
     try {
-      const committed = commit()
-      if (isPromise(committed)) committed.then(undefined, (error: unknown) => hooks.report(error))
+      const committed = this.#commit()
+      if (isPromise(committed)) committed.then(undefined, (error: unknown) => this.#hooks.report(error))
     } catch (error) {
-      hooks.report(error)
+      this.#hooks.report(error)
     }
   }
 
   /** Whether this completes a body whose length was announced. */
-  function isLast(body: Body): boolean {
-    left ??= Number(res.getHeader?.('Content-Length') ?? NaN)
-    left -= lengthOf(body)
-    return left <= 0
+  #isLast(body: Body): boolean {
+    this.#left ??= Number(this.#res.getHeader?.('Content-Length') ?? NaN)
+    this.#left -= lengthOf(body)
+    return this.#left <= 0
   }
 
   /** A client that knows the length takes the answer for complete before `end` is called: the last of it waits. */
-  function writeLast(args: unknown[]): boolean {
+  #writeLast(args: unknown[]): boolean {
+    const res = this.#res
     let committed: MaybePromise<void> = undefined
     try {
-      committed = commit()
+      committed = this.#commit()
     } catch (error) {
-      fail(error)
+      this.#fail(error)
     }
-    if (!isPromise(committed)) return Reflect.apply(write, res, args) as boolean
-    if (!isOut()) res.writeHead(res.statusCode)
+    if (!isPromise(committed)) return Reflect.apply(this.#write, res, args) as boolean
+    if (!this.#isOut()) res.writeHead(res.statusCode)
     const proceed = (): void => {
-      if (Reflect.apply(write, res, args)) res.emit?.('drain')
+      if (Reflect.apply(this.#write, res, args)) res.emit?.('drain')
     }
-    pending = committed.then(proceed, (error: unknown) => {
-      fail(error)
+    this.#pending = committed.then(proceed, (error: unknown) => {
+      this.#fail(error)
       proceed()
     })
     return false
   }
 
   /** Makes the response look ended. Returns a function that undoes this. */
-  function hold(): () => void {
+  #lookEnded(): () => void {
+    const res = this.#res
     let unfix: (() => void) | undefined
-    if (!isOut()) {
-      if (drafts) draft ??= { undo: draftHead(res, [res.statusCode]) }
+    if (!this.#isOut()) {
+      if (this.#drafts) this.#draft ??= { undo: draftHead(res, [res.statusCode]) }
       else unfix = fixHeaders(res)
     }
     const restore = lookEnded(res)
-    state = 'held'
+    this.#state = 'held'
     return () => {
-      state = 'open'
+      this.#state = 'open'
       restore()
       unfix?.()
     }
   }
 
   /** The session of an answer that has begun, or is to be given all the same, is not stored. */
-  function fail(error: unknown, answer = hooks.onFailure(error)): void {
-    if (answer !== 'respond') cutOff()
-    hooks.report(error)
+  #fail(error: unknown, answer = this.#hooks.onFailure(error)): void {
+    if (answer !== 'respond') this.#cutOff()
+    this.#hooks.report(error)
   }
 
-  function cutOff(): void {
+  #cutOff(): void {
+    const res = this.#res
     // Without a code, the end of an HTTP/2 stream looks like that of a whole answer.
     if (res.stream?.close) res.stream.close(INTERNAL_ERROR)
     // Not what a response that waits has in its place.
-    else if (typeof destroy === 'function') destroy.call(res)
+    else if (typeof this.#destroy === 'function') this.#destroy.call(res)
   }
 
-  function finish(args: unknown[]): HeldResponse {
-    state = 'ended'
+  #finish(args: unknown[]): HeldResponse {
+    this.#state = 'ended'
     try {
       // A middleware before the sessions may have collected what was written, and nothing has left.
-      if (!isOut()) leaves = undefined
-      leave('whole')
-      return Reflect.apply(end, res, args) as HeldResponse
+      if (!this.#isOut()) this.#leaves = undefined
+      this.#leave('whole')
+      return Reflect.apply(this.#end, this.#res, args) as HeldResponse
     } catch (error) {
-      if (!isOut()) reopen()
+      if (!this.#isOut()) this.#reopen()
       throw error
     }
   }
 
-  function finishLater(args: unknown[]): void {
+  #finishLater(args: unknown[]): void {
     try {
-      finish(args)
+      this.#finish(args)
     } catch (error) {
-      if (!isOut()) return void callOff(error, args)
-      hooks.report(error)
-      res.destroy?.()
+      if (!this.#isOut()) return void this.#callOff(error, args)
+      this.#hooks.report(error)
+      this.#res.destroy?.()
     }
   }
 
-  function reopen(): void {
-    state = 'open'
-    leaves = undefined
-    left = undefined
-    draft?.undo()
-    draft = undefined
+  #reopen(): void {
+    this.#state = 'open'
+    this.#leaves = undefined
+    this.#left = undefined
+    this.#draft?.undo()
+    this.#draft = undefined
   }
 
   /** The answer cannot be given: the application gives another one, if nothing has left yet. */
-  function callOff(error: unknown, args: unknown[]): HeldResponse {
-    if (isOut()) {
-      fail(error)
-      return finish(args)
+  #callOff(error: unknown, args: unknown[]): HeldResponse {
+    if (this.#isOut()) {
+      this.#fail(error)
+      return this.#finish(args)
     }
-    reopen()
-    headSet = false
-    dropAnswer(res)
-    hooks.fail(error)
-    return res
+    this.#reopen()
+    this.#headSet = false
+    dropAnswer(this.#res)
+    this.#hooks.fail(error)
+    return this.#res
   }
 }
 
@@ -278,9 +314,9 @@ const INTERNAL_ERROR = 0x2
 
 /**
  * What tells of one answer, and would be wrong for the error page in its place: of its body, where to go, for how long to
- * keep it, and its cookies; and what
- * a proxy (`X-Accel-Redirect`) or a script in the browser (`HX-Redirect`) takes from it. What tells of the server and of what browsers may do stays: CORS, security headers,
- * `Vary`, limits of requests, and all that this list does not know.
+ * keep it, and its cookies; and what a proxy (`X-Accel-Redirect`) or a script in the browser (`HX-Redirect`) takes from it. What
+ * tells of the server and of what browsers may do stays: CORS, security headers, `Vary`, limits of requests, and all that
+ * this list does not know.
  */
 const OF_ONE_ANSWER =
   /^(?:content-(?:length|type|encoding|language|location|range|disposition|md5|digest)|(?:repr-)?digest|etag|last-modified|accept-ranges|trailer|transfer-encoding|cache-control|(?:cdn|surrogate)-(?:cache-)?control|expires|age|pragma|location|refresh|retry-after|link|set-cookie|clear-site-data|x-accel-.*|x-sendfile|hx-.*)$/i
