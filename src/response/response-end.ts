@@ -1,4 +1,6 @@
+import type { ServerResponse } from 'node:http'
 import onHeaders = require('on-headers')
+import { hiddenSlot } from '../base/hidden-slot'
 import { isPromise, type MaybePromise } from '../base/maybe-promise'
 import {
   canTakeBack,
@@ -50,7 +52,8 @@ class HeldEnd {
   readonly #destroy: HeldResponse['destroy']
   readonly #end: HeldResponse['end']
   readonly #write: HeldResponse['write']
-  readonly #writeHead: HeldResponse['writeHead']
+  readonly #flushHeaders: HeldResponse['flushHeaders']
+  #writeHead: HeldResponse['writeHead']
   readonly #drafts: boolean
 
   /** How the response leaves, from when it does. */
@@ -73,30 +76,42 @@ class HeldEnd {
     this.#end = res.end
     this.#write = res.write
     this.#writeHead = res.writeHead
+    this.#flushHeaders = res.flushHeaders
     this.#drafts = canTakeBack(res)
   }
 
+  /** Functions that are bound, and not closures: V8 keeps a response whose properties are closures of its own too long. */
   hold(): void {
     const res = this.#res
-    const { flushHeaders } = res
     if (typeof this.#writeHead === 'function') {
-      res.writeHead = (...args: unknown[]) => this.#onWriteHead(args)
-      // Listeners of middlewares that come later have been called by now: what they do to `Set-Cookie` does not undo ours.
-      onHeaders(res, () => this.#onHead())
+      const ends = waiting.get(res)
+      if (ends) ends.push(this)
+      else waiting.set(res, [this])
+      onHeaders(res, onHead)
+      this.#writeHead = res.writeHead
+      res.writeHead = this.#onWriteHead.bind(this) as HeldResponse['writeHead']
     }
-    if (typeof flushHeaders === 'function') {
-      res.flushHeaders = () => {
-        if (this.#state === 'held') return
-        this.#leave('streamed')
-        flushHeaders.call(res)
-      }
-    }
-    if (typeof this.#write === 'function') res.write = (...args: unknown[]) => this.#onWrite(args)
-    res.end = (...args: unknown[]) => this.#onEnd(args)
+    if (typeof this.#flushHeaders === 'function') res.flushHeaders = this.#onFlush.bind(this)
+    if (typeof this.#write === 'function') res.write = this.#onWrite.bind(this)
+    res.end = this.#onEnd.bind(this)
   }
 
-  #onWriteHead(args: unknown[]): HeldResponse {
-    if (this.#leaves || this.#isOut()) return Reflect.apply(this.#writeHead, this.#res, args) as HeldResponse
+  /** The head is made now; listeners of middlewares that come later have been called by `on-headers` before. */
+  static headOf(res: HeldResponse): void {
+    const end = waiting.get(res)?.pop()
+    if (end) end.#onHead()
+  }
+
+  #onFlush(): void {
+    if (this.#state === 'held') return
+    this.#leave('streamed')
+    this.#flushHeaders.call(this.#res)
+  }
+
+  #onWriteHead(...args: unknown[]): HeldResponse {
+    if (!this.#drafts || this.#leaves || this.#isOut()) {
+      return Reflect.apply(this.#writeHead, this.#res, args) as HeldResponse
+    }
     this.#draft = { undo: draftHead(this.#res, args), args }
     return this.#res
   }
@@ -107,7 +122,7 @@ class HeldEnd {
     if (this.#leaves) this.#setHead()
   }
 
-  #onWrite(args: unknown[]): boolean {
+  #onWrite(...args: unknown[]): boolean {
     const res = this.#res
     if (this.#state === 'held') return refuseWrite(res, args)
     const body = bodyOf(args)
@@ -117,7 +132,7 @@ class HeldEnd {
     return Reflect.apply(this.#write, res, args) as boolean
   }
 
-  #onEnd(args: unknown[]): HeldResponse {
+  #onEnd(...args: unknown[]): HeldResponse {
     const res = this.#res
     if (this.#state === 'held') return endAgain(res, args)
     const chunk = typeof args[0] === 'function' ? undefined : args[0]
@@ -307,6 +322,13 @@ class HeldEnd {
     this.#hooks.fail(error)
     return this.#res
   }
+}
+
+/** Of each response, those whose head is still to be made: that of the middleware that came last is made first. */
+const waiting = hiddenSlot<HeldEnd[]>()
+
+function onHead(this: ServerResponse): void {
+  HeldEnd.headOf(this as HeldResponse)
 }
 
 /** Of HTTP/2 (RFC 9113, section 7). To load `node:http2` for it takes longer than to load all of this package. */
