@@ -95,7 +95,7 @@ function touchedIfEnding(settings: Settings, key: string, known: Known): MaybePr
   const left = record.expires - now
   if (left > LONG_REQUEST && !record.renewed) return known
   const access = settings.access()
-  const { originalMaxAge } = access.dataOf(key, known).cookie
+  const { originalMaxAge } = known.settings ?? access.dataOf(key, known).cookie
   const lifetime = typeof originalMaxAge === 'number' ? originalMaxAge : settings.ttl
   // One that was renewed by reading got the usual lifetime; its own may be another, as with "remember me".
   if (record.renewed ? Math.abs(left - lifetime) < tolerance(lifetime) : left > lifetime / 10) return known

@@ -1,17 +1,18 @@
 import { isSameSettings, settingsOf, type CookieSettings } from '../session/cookie'
 import { cookieOf } from '../session/noted'
 import type { Session } from '../session/session'
-import { isSameData, serializeData, wholeText, type DataText, type Serializer } from '../session/text'
+import { serializeData, type Serializer } from '../session/text'
 
 /** A session at some point in time: its data and its cookie's settings. */
 class Snapshot {
   readonly #key: string
-  readonly #data: DataText
   readonly #settings: CookieSettings
 
-  constructor(session: Session, data: DataText) {
+  constructor(
+    session: Session,
+    readonly data: string,
+  ) {
     this.#key = session.id
-    this.#data = data
     this.#settings = settingsOf(cookieOf(session))
   }
 
@@ -22,7 +23,7 @@ class Snapshot {
 
   /** `text` is that of the session's data now. */
   hasData(session: Session, text: string): boolean {
-    return this.isOf(session) && isSameData(this.#data, text)
+    return this.isOf(session) && this.data === text
   }
 
   hasSettings(session: Session): boolean {
@@ -43,31 +44,38 @@ export class Comparison {
     this.#serializer = serializer
   }
 
-  generated(session: Session): void {
+  /** The text of a session's data. */
+  textOf(session: Session): string {
+    const last = this.#stored ?? this.#original
+    return serializeData(session, this.#serializer, last?.isOf(session) ? last.data : undefined)
+  }
+
+  /** `data` is the text of the session's data, here and below. */
+  generated(session: Session, data = serializeData(session, this.#serializer)): void {
     this.#isNew = true
-    this.#original = new Snapshot(session, wholeText(serializeData(session, this.#serializer)))
+    this.#original = new Snapshot(session, data)
   }
 
   /** The session is made of what the store has. One that is new does not become less so by being loaded again. */
-  loaded(session: Session, data = wholeText(serializeData(session, this.#serializer))): void {
+  loaded(session: Session, data = serializeData(session, this.#serializer)): void {
     this.#stored = new Snapshot(session, data)
     if (!this.#isNew && (this.#original?.isOf(session) ?? true)) this.#original = this.#stored
   }
 
   stored(session: Session, text: string): void {
-    this.#stored = new Snapshot(session, wholeText(text))
+    this.#stored = new Snapshot(session, text)
   }
 
   /** The application's own save has failed, and it was told. */
   failed(session: Session, text: string): void {
-    this.#failed = new Snapshot(session, wholeText(text))
+    this.#failed = new Snapshot(session, text)
   }
 
   forgetFailure(): void {
     this.#failed = undefined
   }
 
-  /** Whether a save of just this has failed; `text` is that of the session's data, here and below. */
+  /** Whether a save of just this has failed. */
   hasFailedAs(session: Session, text: string): boolean {
     return this.#failed?.hasData(session, text) === true && this.#failed.hasSettings(session)
   }

@@ -1,6 +1,5 @@
 import { afterwards, oneByOne, type MaybePromise } from '../base/maybe-promise'
 import type { LiveSession } from '../session/session'
-import { maxAgeIn } from '../session/text'
 import { bounded } from './turns'
 import type { Visit } from './visit'
 
@@ -20,8 +19,8 @@ export function touchUnseen(visit: Visit): MaybePromise<void> {
   const { claim, place, settings } = visit
   const { key, known } = claim
   if (place.pending !== 'stored' || !known || key === undefined) return
-  const maxAge = known.record && settings.serializer === JSON ? maxAgeIn(known.record.text) : undefined
-  if (maxAge === undefined) return touch(visit, place.look().touch())
+  const maxAge = known.settings?.originalMaxAge
+  if (maxAge !== null && typeof maxAge !== 'number') return touch(visit, place.look().touch())
   return touchBy(
     visit,
     key,

@@ -110,12 +110,12 @@ export class Visit implements Owner {
   }
 
   #make(pending: Pending): LiveSession {
-    const { claim, comparison } = this
+    const { claim, comparison, settings } = this
     if (pending === 'stored' && claim.known) return restoredSession(this, claim.key as string, claim.known)
-    const key = this.settings.newId()
+    const key = settings.newId()
     claim.found(key, null)
     const session = newSession(this, key)
-    comparison.generated(session)
+    comparison.generated(session, settings.serializer === JSON ? '{}' : undefined)
     return session
   }
 

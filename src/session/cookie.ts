@@ -3,7 +3,7 @@ import depd = require('depd')
 import { hiddenSlot } from '../base/hidden-slot'
 import { isoText, isTime } from '../base/moments'
 import type { CookieOptions } from './cookie-options'
-import { NOTES, notesOf, setNotes, storedNotes, type SessionNotes } from './notes'
+import { NOTES, notesOf, setNotes, type SessionNotes } from './notes'
 
 const deprecate = depd('express-session')
 
@@ -209,8 +209,8 @@ export function stringifyWithout(cookie: unknown, session: object): string | und
   }
 }
 
-/** Makes a cookie of its stored JSON, ending at `expires`. Other keys than settings are not taken: `__proto__` is one. */
-export function restoreCookie(stored: object, expires: CookieData['expires']): Cookie {
+/** Makes a cookie of its stored settings, ending at `expires`. Other keys than those are not taken: `__proto__` is one. */
+export function restoreCookie(stored: object, expires: CookieData['expires'], notes: SessionNotes | undefined): Cookie {
   const cookie = new Cookie() as unknown as Fields
   const data = stored as CookieData
   if ('path' in data) cookie.path = data.path
@@ -222,24 +222,8 @@ export function restoreCookie(stored: object, expires: CookieData['expires']): C
   if (data.priority !== undefined) cookie.priority = data.priority
   if (expires !== undefined) cookie._expires = expires
   cookie.originalMaxAge = data.originalMaxAge as number | null
-  const noted = storedNotes(stored)
-  if (noted) setNotes(cookie, noted)
+  if (notes) setNotes(cookie, notes)
   return cookie as unknown as Cookie
-}
-
-/** The settings that were read last. The texts of an application's cookies mostly differ in the expiry only. */
-let lastRead: { settings: CookieData; before: string; after: string; length: number } | undefined
-
-/** Makes a cookie of the JSON of its settings. If it has an end, that is `expires` (ms since the epoch). */
-export function readCookie(text: string, expires: number): Cookie {
-  if (text.length !== lastRead?.length || !text.startsWith(lastRead.before) || !text.endsWith(lastRead.after)) {
-    const settings = JSON.parse(text) as CookieData
-    const end = settings.expires ? JSON.stringify(settings.expires) : ''
-    const at = end ? text.indexOf(end) : text.length
-    lastRead = { settings, before: text.slice(0, at), after: text.slice(at + end.length), length: text.length }
-  }
-  const { settings } = lastRead
-  return restoreCookie(settings, settings.expires ? new Date(expires) : settings.expires)
 }
 
 /** The settings of a cookie, without its running expiry. */

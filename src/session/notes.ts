@@ -64,24 +64,6 @@ export function storedNotes(cookie: object): SessionNotes | undefined {
   return notes
 }
 
-const IN_JSON = `"${NOTES}":`
-
-/** The JSON of a cookie, taken apart. The notes are the last that is written there, so the rest need not be parsed. */
-export function splitCookie(cookie: string): { settings: string; notes: SessionNotes | undefined } {
-  const at = cookie.indexOf(IN_JSON)
-  if (at === -1) return { settings: cookie, notes: undefined }
-  let notes: unknown
-  try {
-    notes = JSON.parse(cookie.slice(at + IN_JSON.length, -1))
-  } catch {
-    // They are not the last, or not the cookie's.
-    const { [NOTES]: _own, ...settings } = JSON.parse(cookie) as { [NOTES]?: unknown }
-    return { settings: JSON.stringify(settings), notes: storedNotes(JSON.parse(cookie) as object) }
-  }
-  const before = cookie.slice(0, at)
-  return { settings: (before.endsWith(',') ? before.slice(0, -1) : before) + '}', notes: storedNotes({ [NOTES]: notes }) }
-}
-
 function invalid(name: string): SessionError {
   return new SessionError(
     'ERR_SESSION_INVALID_RECORD',

@@ -1,5 +1,6 @@
 import { SessionError } from '../base/errors'
 import { atOnce } from '../base/maybe-promise'
+import { isTextOf } from './json-text'
 import { plainCookie, stringifyCookie, stringifyWithout } from './cookie'
 import { cookieOf, plainDataOf, unnoted } from './noted'
 
@@ -9,93 +10,29 @@ export interface Serializer {
   parse(text: string): unknown
 }
 
-/**
- * The text of a session's data, without its cookie: a `{`, and `text` from index `from` on. Kept as an index into the
- * stored text, so that nothing is copied before it is compared.
- */
-export interface DataText {
-  readonly text: string
-  readonly from: number
-}
-
-const COOKIE_FIRST = '{"cookie":{'
-/** In characters. */
-const LONGEST_PATH = 200
-const QUOTE = 34
-const BACKSLASH = 92
-const OPEN = 123
-const CLOSE = 125
-
-/** The data in a stored JSON text whose first key is the cookie, as all session libraries write it; else `undefined`. */
-export function dataOf(text: string): DataText | undefined {
-  if (!text.startsWith(COOKIE_FIRST)) return undefined
-  let depth = 0
-  for (let i = COOKIE_FIRST.length - 1; i < text.length; i++) {
-    const char = text.charCodeAt(i)
-    if (char === QUOTE) {
-      for (i++; i < text.length && text.charCodeAt(i) !== QUOTE; i++) {
-        if (text.charCodeAt(i) === BACKSLASH) i++
-      }
-    } else if (char === OPEN) {
-      depth++
-    } else if (char === CLOSE && --depth === 0) {
-      return { text, from: text.charCodeAt(i + 1) === CLOSE ? i + 1 : i + 2 }
-    }
-  }
-  return undefined
-}
-
-/** The JSON of the cookie, in a text that has it first. */
-export function cookieIn({ text, from }: DataText): string {
-  const end = text.charCodeAt(from - 1) === CLOSE ? from : from - 1
-  return text.slice(COOKIE_FIRST.length - 1, end)
-}
-
-/** The data; `undefined` for what is not JSON, or has a second cookie. */
-export function parsedData({ text, from }: DataText): object | undefined {
-  try {
-    const data = JSON.parse(`{${text.slice(from)}`) as object
-    return Object.hasOwn(data, 'cookie') ? undefined : data
-  } catch {
-    return undefined
-  }
-}
-
-/** The data in a text that has no cookie in it. */
-export function wholeText(text: string): DataText {
-  return { text, from: 1 }
-}
-
-export function isSameData(known: DataText, text: string): boolean {
-  return known.text.length - known.from === text.length - 1 && known.text.slice(known.from) === text.slice(1)
-}
-
-/** The lifetime of the cookie in a stored JSON text, in ms; `null` for none, `undefined` when only parsing can tell. */
-export function maxAgeIn(text: string): number | null | undefined {
-  const start = '{"cookie":{"originalMaxAge":'
-  if (!text.startsWith(start)) return undefined
-  const value = text.slice(start.length, text.indexOf(',', start.length))
-  return value === 'null' ? null : /^\d+$/.test(value) ? Number(value) : undefined
-}
-
 type SessionLike = object & { cookie?: unknown }
 
+/** In characters. */
+const LONGEST_PATH = 200
+
 /**
- * The text of a session's data, without its cookie.
+ * The text of a session's data, without its cookie. Given a text that it probably has, that is compared first.
  * @throws SessionError that names the key when the data has no such text
  */
-export function serializeData(session: SessionLike, serializer: Serializer): string {
-  return unnoted(() => textOf(session, serializer))
+export function serializeData(session: SessionLike, serializer: Serializer, likely?: string): string {
+  return unnoted(() => textOf(session, serializer, likely))
 }
 
-function textOf(session: SessionLike, serializer: Serializer): string {
+function textOf(session: SessionLike, serializer: Serializer, likely: string | undefined): string {
   try {
     if (serializer !== JSON) {
       const { cookie, ...data } = session
       return stringified(serializer, data)
     }
     const plain = plainDataOf(session)
-    if (plain && (session as { toJSON?: unknown }).toJSON === undefined) return JSON.stringify(plain)
+    if (plain && (session as { toJSON?: unknown }).toJSON === undefined) {
+      return likely !== undefined && isTextOf(likely, plain) ? likely : JSON.stringify(plain)
+    }
     const fast = stringifyWithout(session.cookie, session)
     if (fast !== undefined) return fast
     return (

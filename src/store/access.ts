@@ -1,9 +1,8 @@
 import type { MaybePromise } from '../base/maybe-promise'
 import type { SessionData } from '../session/augmented'
-import type { Cookie } from '../session/cookie'
+import type { Cookie, CookieData } from '../session/cookie'
 import type { SessionNotes } from '../session/notes'
 import type { Session } from '../session/session'
-import type { DataText } from '../session/text'
 import type { Life } from './lives'
 import type { SessionRecord } from './record-store'
 
@@ -15,10 +14,9 @@ export interface Known {
   readonly data?: SessionData
   /** What a session is made of, where that was parsed when it was loaded. */
   readonly parts?: Parts
-  /** The text of the data, where it is known without serialising. */
-  readonly text?: DataText | undefined
-  /** The JSON of the cookie without the notes, where that is known without parsing. */
-  readonly settings?: string
+  /** The text of the data and the cookie's settings, of a JSON text that has the cookie first. */
+  readonly text?: string
+  readonly settings?: Readonly<CookieData>
   readonly notes: SessionNotes | undefined
   /** What this process knows of the session, for a classic store, which cannot tell. */
   readonly life?: Life

@@ -1,11 +1,12 @@
 import { isUnreadable } from '../base/errors'
 import { afterwards, rescue, type MaybePromise } from '../base/maybe-promise'
 import type { SessionData } from '../session/augmented'
-import { readCookie, restoreCookie } from '../session/cookie'
+import { restoreCookie } from '../session/cookie'
 import { cookieOf, unnoted } from '../session/noted'
-import { notesOf, setNotes, splitCookie, storedNotes, type SessionNotes } from '../session/notes'
+import { notesOf, storedNotes, type SessionNotes } from '../session/notes'
 import type { Session } from '../session/session'
-import { cookieIn, dataOf, parsedData, serializeRecord, wholeText } from '../session/text'
+import { parseData, takeApart } from '../session/record-text'
+import { serializeRecord } from '../session/text'
 import { RecordStore, type SessionRecord, type WriteCondition } from './record-store'
 import { checkedData } from './store'
 import type { AccessSettings, Known, Parts, StoreAccess } from './access'
@@ -33,9 +34,9 @@ export class RecordAccess implements StoreAccess {
   /** A record that never left this process is parsed when it is looked at; any other one now, while an error can reach `next`. */
   #known(key: string, record: SessionRecord): Known {
     const { inProcess, serializer } = this.#store
-    const text = serializer === JSON ? dataOf(record.text) : undefined
-    if (text) {
-      const known = { record, text, ...splitCookie(cookieIn(text)) }
+    const apart = serializer === JSON ? takeApart(record.text) : undefined
+    if (apart) {
+      const known = { record, text: apart.data, settings: apart.settings, notes: apart.notes }
       return inProcess ? known : { ...known, parts: this.#parse(key, known) }
     }
     const data = checkedData(key, this.#store.parse(key, record))
@@ -53,14 +54,13 @@ export class RecordAccess implements StoreAccess {
   /** The data is parsed apart from the cookie, of which most is known from others. */
   #parse(key: string, known: Known): Parts {
     const record = known.record as SessionRecord
-    if (known.text && known.settings && this.#store.parse === RecordStore.prototype.parse) {
-      const values = parsedData(known.text)
-      const cookie = values && readCookie(known.settings, record.expires)
-      if (cookie && known.notes) setNotes(cookie, known.notes)
-      if (cookie) return { values, cookie }
+    const { notes, settings, text } = known
+    if (text !== undefined && settings && this.#store.parse === RecordStore.prototype.parse) {
+      const values = parseData(text)
+      if (values) return { values, cookie: restoreCookie(settings, endBy(settings.expires, record), notes) }
     }
     const { cookie, ...values } = checkedData(key, this.dataOf(key, known))
-    return { values, cookie: restoreCookie(cookie, cookie.expires ? new Date(record.expires) : cookie.expires) }
+    return { values, cookie: restoreCookie(cookie, endBy(cookie.expires, record), notes) }
   }
 
   freshDataOf(known: Known): SessionData {
@@ -84,7 +84,7 @@ export class RecordAccess implements StoreAccess {
         : {
             // As good as renewed: the end of the response need not do it again.
             record: { text, expires, version, renewed: true },
-            text: wholeText(dataText),
+            text: dataText,
             notes: notesOf(cookieOf(session)),
           },
     )
@@ -136,6 +136,11 @@ export class RecordAccess implements StoreAccess {
       },
     )
   }
+}
+
+/** A cookie that has an end has that of its record. */
+function endBy<T>(expires: T, record: SessionRecord): Date | T {
+  return expires ? new Date(record.expires) : expires
 }
 
 function conditionOf(known: Known | null | undefined): WriteCondition {

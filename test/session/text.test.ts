@@ -1,26 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import sessile from '../../src'
-import { dataOf, isSameData, maxAgeIn, serializeData, serializeRecord, wholeText } from '../../src/session/text'
+import { serializeData } from '../../src/session/text'
 
 type Data = Record<string, unknown>
 
 describe('what tells a change', () => {
   const text = (data: object): string => serializeData(data, JSON)
-  const stored = (data: object): string => serializeRecord({ cookie: new sessile.Cookie(), ...data }, text(data), JSON)
-
-  test.each<[string, object]>([
-    ['no data', {}],
-    ['data', { user: 'ada', cart: [{ n: 1 }] }],
-    ['braces and quotes in texts', { a: '}"{\\', b: '"}' }],
-    ['Unicode', { 'naïve ☂': '👩‍🚀\u2028' }],
-    ['a key called cookie within', { deep: { cookie: { a: 1 } } }],
-  ])('%s: what was stored is the same as what is stored again', (_, data) => {
-    const known = dataOf(stored(data))
-    expect(known && isSameData(known, text(data))).toBe(true)
-    expect(known && isSameData(known, text({ ...data, x: 1 }))).toBe(false)
-    expect(isSameData(wholeText(text(data)), text(data))).toBe(true)
-  })
-
   test('Dates, toJSON and getters count by what is stored of them', () => {
     const when = new Date(0)
     const price = { euros: 1, toJSON: () => '1 €' }
@@ -28,19 +12,6 @@ describe('what tells a change', () => {
     let n = 0
     const counting = Object.defineProperty({}, 'n', { enumerable: true, get: () => ++n })
     expect(text(counting)).not.toBe(text(counting))
-  })
-
-  test('a text that begins with something else has to be parsed', () => {
-    expect(dataOf('{"user":"ada","cookie":{}}')).toBeUndefined()
-    expect(dataOf('"cookie"')).toBeUndefined()
-    expect(dataOf('{"cookie":{"path":"/"')).toBeUndefined()
-  })
-
-  test('the lifetime is read off the text', () => {
-    expect(maxAgeIn('{"cookie":{"originalMaxAge":60000,"expires":"…"}}')).toBe(60_000)
-    expect(maxAgeIn('{"cookie":{"originalMaxAge":null,"expires":null}}')).toBeNull()
-    expect(maxAgeIn('{"cookie":{"originalMaxAge":-1,"expires":null}}')).toBeUndefined()
-    expect(maxAgeIn('{"cookie":{"path":"/"}}')).toBeUndefined()
   })
 })
 
