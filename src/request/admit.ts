@@ -31,7 +31,7 @@ export function admit(
   held: Presented,
   renewTo: number | undefined,
 ): MaybePromise<Admitted | 'replaced' | null> {
-  debug('loading %s', shortened(held.key))
+  if (debug.enabled) debug('loading %s', shortened(held.key))
   return afterwards(load(settings, held.key, renewTo), (known) => (known ? examine(settings, held, known) : null))
 }
 

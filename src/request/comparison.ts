@@ -5,6 +5,7 @@ import { serializeData, type Serializer } from '../session/text'
 
 /** A session at some point in time: its data and its cookie's settings. */
 class Snapshot {
+  readonly #session: Session
   readonly #key: string
   readonly #settings: CookieSettings
 
@@ -12,13 +13,14 @@ class Snapshot {
     session: Session,
     readonly data: string,
   ) {
+    this.#session = session
     this.#key = session.id
     this.#settings = settingsOf(cookieOf(session))
   }
 
   /** Whether it is of this session, and not of another one that took its place. */
   isOf(session: Session): boolean {
-    return this.#key === session.id
+    return this.#session === session || this.#key === session.id
   }
 
   /** `text` is that of the session's data now. */

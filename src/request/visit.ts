@@ -175,7 +175,7 @@ export class Visit implements Owner {
     const { events, hints, serializer } = this.settings
     const { id } = session
     if (this.state === 'shut out' || this.#gone?.has(session)) throw destroyedHere(id, this.state === 'shut out')
-    debug('saving %s', shortened(id))
+    if (debug.enabled) debug('saving %s', shortened(id))
     if (hints) unnoted(() => hints.storing(session, serializer))
     const before = this.claim.knownOf(session)
     return afterwards(save(this, session, text), (stored) => {
@@ -190,7 +190,7 @@ export class Visit implements Owner {
   #isStored(session: LiveSession, { known, text }: Stored): void {
     const { events, property } = this.settings
     this.comparison.stored(session, text)
-    notedOf(session)?.writes.clear()
+    notedOf(session)?.forgetWrites()
     if (this.req[property] === session) this.state = 'stored'
     if (this.claim.stored(session.id, known)) events.emit('renewed', { id: session.id })
   }

@@ -16,7 +16,7 @@ export class Noted {
   #since = asked.count
   /** The keys that are read next if the session is being copied: a copy reads all keys in their order, the cookie first. */
   #copying: string[] | undefined
-  readonly writes = new Set<string>()
+  #writes: Set<string> | undefined
 
   /** @param values the data: the values of the session's keys, but for the cookie's */
   constructor(
@@ -30,7 +30,7 @@ export class Noted {
   }
 
   keep(key: string, value: unknown): void {
-    if (!paused) this.writes.add(key)
+    if (!paused) (this.#writes ??= new Set()).add(key)
     if (key === COOKIE) this.cookie = value
     else this.values[key] = value
   }
@@ -46,6 +46,15 @@ export class Noted {
   #beginCopy(): void {
     this.#copying = Object.keys(this.session).filter((key) => key !== COOKIE)
     if (this.#copying.length === 0) this.#all = true
+  }
+
+  /** The keys that were written since the session was stored. */
+  get writes(): Iterable<string> {
+    return this.#writes ?? []
+  }
+
+  forgetWrites(): void {
+    this.#writes = undefined
   }
 
   lookAtAll(): void {
