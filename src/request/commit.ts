@@ -97,7 +97,7 @@ export class Commit implements EndOfResponse {
     // As in express-session, other falsy values are no session, but do not mean that it was unset.
     if (!session && session !== null && session !== undefined) return
     const live = session as LiveSession
-    const text = session ? visit.comparison.textOf(live) : ''
+    const text = session ? serializeData(live, visit.settings.serializer) : ''
     // Before the decision, as in express-session: a record may have a lifetime and no end, or an end and no lifetime.
     if (session) this.#touch(live)
     if (session && !this.#headersGone) visit.claim.renewIfDue()

@@ -46,12 +46,6 @@ export class Comparison {
     this.#serializer = serializer
   }
 
-  /** The text of a session's data. */
-  textOf(session: Session): string {
-    const last = this.#stored ?? this.#original
-    return serializeData(session, this.#serializer, last?.isOf(session) ? last.data : undefined)
-  }
-
   /** `data` is the text of the session's data, here and below. */
   generated(session: Session, data = serializeData(session, this.#serializer)): void {
     this.#isNew = true

@@ -1,6 +1,5 @@
 import { SessionError } from '../base/errors'
 import { atOnce } from '../base/maybe-promise'
-import { isTextOf } from './json-text'
 import { plainCookie, stringifyCookie, stringifyWithout } from './cookie'
 import { cookieOf, plainDataOf, unnoted } from './noted'
 
@@ -16,23 +15,21 @@ type SessionLike = object & { cookie?: unknown }
 const LONGEST_PATH = 200
 
 /**
- * The text of a session's data, without its cookie. Given a text that it probably has, that is compared first.
+ * The text of a session's data, without its cookie.
  * @throws SessionError that names the key when the data has no such text
  */
-export function serializeData(session: SessionLike, serializer: Serializer, likely?: string): string {
-  return unnoted(() => textOf(session, serializer, likely))
+export function serializeData(session: SessionLike, serializer: Serializer): string {
+  return unnoted(() => textOf(session, serializer))
 }
 
-function textOf(session: SessionLike, serializer: Serializer, likely: string | undefined): string {
+function textOf(session: SessionLike, serializer: Serializer): string {
   try {
     if (serializer !== JSON) {
       const { cookie, ...data } = session
       return stringified(serializer, data)
     }
     const plain = plainDataOf(session)
-    if (plain && (session as { toJSON?: unknown }).toJSON === undefined) {
-      return likely !== undefined && isTextOf(likely, plain) ? likely : JSON.stringify(plain)
-    }
+    if (plain && (session as { toJSON?: unknown }).toJSON === undefined) return JSON.stringify(plain)
     const fast = stringifyWithout(session.cookie, session)
     if (fast !== undefined) return fast
     return (
