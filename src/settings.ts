@@ -1,5 +1,4 @@
 import type { Request } from 'express'
-import uid = require('uid-safe')
 import { OptionError, warnOnce } from './base/errors'
 import { SessionEvents } from './features/events/events'
 import type { Feature } from './features/feature'
@@ -12,6 +11,7 @@ import { Users } from './features/users/users'
 import type { Secret } from './options/secrets'
 import { resolveOptions, type ResolvedOptions } from './options/resolve'
 import type { Given } from './options/recommended'
+import { newId } from './request/ids'
 import { NOBODY, RequestsUnderWay } from './request/requests-under-way'
 import { Signer } from './request/signer'
 import type { Settings, VisitedRequest } from './request/settings'
@@ -59,7 +59,7 @@ export function makeSettings(
     renewsOnRead:
       records !== undefined && !records.inProcess && !options.resave && !options.rolling && options.touchAfter === 0,
     ...properties(options.property),
-    newId: () => uid.sync(24),
+    newId,
     ...perRequest(options),
   })
 }
