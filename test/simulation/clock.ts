@@ -5,6 +5,9 @@ import { syncBuiltinESMExports } from 'node:module'
 /** Where every simulation begins, in ms since the epoch. */
 const BEGINNING = Date.UTC(2030, 0, 1)
 
+/** In ms: longer than anything is kept for the next request alone. */
+const MOMENT = 10_000
+
 /** Timers this short, in ms, are pauses between two tries: they fire by themselves, as what follows waits for the scheduler. */
 const PAUSE = 100
 
@@ -57,6 +60,7 @@ export function numbersOf(seed: number): () => number {
 /** Everything that a program could learn from outside: the time, its timers, and chance. It moves only when it is told to. */
 class Clock {
   now = BEGINNING
+  #isOdd = false
   #random = numbersOf(0)
   #timers: Timer[] = []
   #immediates: (() => void)[] = []
@@ -108,9 +112,10 @@ class Clock {
     for (const [event, listener] of this.#foreign.splice(0)) process.on(event, listener)
   }
 
-  /** Begins anew: the same seed gives the same chance. */
+  /** Begins anew: the same seed gives the same chance. Never at the time of before, as a process may keep things for a moment. */
   reset(seed: number): void {
-    this.now = BEGINNING
+    this.#isOdd = !this.#isOdd
+    this.now = BEGINNING + (this.#isOdd ? MOMENT : 2 * MOMENT)
     this.#random = numbersOf(seed)
     this.#timers = []
     this.#immediates = []

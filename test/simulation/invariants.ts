@@ -121,7 +121,7 @@ export class Inspection {
     if (unsure.some((actor) => this.#does(hasSteps, actor))) return
     const mayLose = (this.#mustKeepAll() ? unsure : this.#actors).map(({ name }) => name)
     const { text } = this.#world.backend
-    if (await this.#serial.allows(text, mayLose)) return
+    if (await this.#serial.allows(text, mayLose, this.#world.sources)) return
     this.#found('data', `no order of the requests stores this:\n${text}`)
   }
 

@@ -2,7 +2,7 @@ import { clock } from './clock'
 import { outdated, partsOf } from './programs'
 import { actionsOf, type Scenario } from './scenario'
 import { setUp } from './observer'
-import { World } from './world'
+import { World, type Actor } from './world'
 
 /** More orders than this are not tried: then nothing is said. */
 const MANY = 2000
@@ -13,27 +13,26 @@ export class SerialOrders {
   readonly #stored = new Map<string, string | undefined>()
   /** How many parts each request has. */
   readonly #parts: Readonly<Record<string, number>>
-  readonly #changesCookies: boolean
 
   constructor(scenario: Scenario) {
     this.#scenario = scenario
     const plans = Object.entries(scenario.requests)
     this.#parts = Object.fromEntries(plans.map(([name, plan]) => [name, partsOf(actionsOf(plan)).length]))
-    this.#changesCookies = plans.some(
-      ([, { does, from }]) => from === 'stranger' || /renew|regenerate|destroy|end(All|Others)|login/.test(does),
-    )
   }
 
-  /** Whether some order of these requests stores this; parts of those that are `unsure` may be left out. */
-  async allows(stored: string, unsure: readonly string[]): Promise<boolean> {
+  /**
+   * Whether some order of these requests stores this; parts of those that are `unsure` may be left out. A request presents
+   * the cookie that its browser has by then, or that of the same source as in the simulation: it may have begun long before.
+   */
+  async allows(stored: string, unsure: readonly string[], sources: Sources): Promise<boolean> {
     const parts = this.#partsOf(unsure)
     if (parts.length > 10) return true
     let tried = 0
     for (const left of subsets(parts)) {
       for (const order of orders(this.#parts, left)) {
         if (++tried > MANY) return true
-        if ((await this.#after(order, false)) === stored) return true
-        if (this.#changesCookies && (await this.#after(order, true)) === stored) return true
+        if ((await this.#after(order)) === stored) return true
+        if ((await this.#after(order, sources)) === stored) return true
       }
     }
     return false
@@ -44,26 +43,35 @@ export class SerialOrders {
   }
 
   /** `undefined` where a part cannot be in this place. */
-  async #after(order: readonly string[], arrivesLast: boolean): Promise<string | undefined> {
-    const key = `${order.join(' ')}${arrivesLast ? ' last' : ''}`
-    if (!this.#stored.has(key)) this.#stored.set(key, await this.#run(order, arrivesLast))
+  async #after(order: readonly string[], sources?: Sources): Promise<string | undefined> {
+    const key = JSON.stringify([order, sources])
+    if (!this.#stored.has(key)) this.#stored.set(key, await this.#run(order, sources))
     return this.#stored.get(key)
   }
 
-  async #run(order: readonly string[], arrivesLast: boolean): Promise<string | undefined> {
+  async #run(order: readonly string[], sources: Sources | undefined): Promise<string | undefined> {
     const parts: Record<string, number[]> = {}
     for (const part of order) (parts[part[0] as string] ??= []).push(Number(part.slice(1)))
     const plans = Object.entries(this.#scenario.requests).filter(([name]) => name in parts)
     const before = await setUp(this.#scenario)
     clock.reset(2)
     const world = new World({ ...this.#scenario, requests: Object.fromEntries(plans), split: false }, before, parts)
-    for (const [name] of order) {
+    for (const part of order) {
+      const name = part[0] as string
+      const { client } = world.actors.get(name) as Actor
+      const source = sources?.[name]
+      if (sources) {
+        const given =
+          source === undefined ? before.jars[client] : world.given.findLast(({ actor }) => actor === source)?.cookie
+        if (source !== undefined && given === undefined) return undefined
+        world.jars[client] = given
+      }
       const isTurn = (kind: string): boolean => kind === 'start' || kind === 'turn'
       let at = world.waiting.findIndex(({ actor, kind }) => actor === name && isTurn(kind))
       while (at !== -1) {
         await world.step({ at })
         at = world.waiting.findIndex(
-          ({ actor, kind }) => actor === name && !isTurn(kind) && !(arrivesLast && kind === 'arrival'),
+          ({ actor, kind }) => actor === name && !isTurn(kind) && !(sources && kind === 'arrival'),
         )
       }
     }
@@ -73,6 +81,9 @@ export class SerialOrders {
     return world.told.some(({ error }) => error === outdated) ? undefined : world.backend.text
   }
 }
+
+/** Whose answer brings each request its cookie. */
+type Sources = World['sources']
 
 /** The smallest first: mostly nothing is left out. */
 function subsets(parts: readonly string[]): Set<string>[] {

@@ -145,6 +145,13 @@ export class World {
     this.#isQuiet = true
   }
 
+  /** Whose answer had brought each request the cookie that it presented; none where that was there before. */
+  get sources(): Readonly<Record<string, string | undefined>> {
+    const sourceOf = ({ presented }: Actor): string | undefined =>
+      this.given.find(({ cookie }) => cookie === presented)?.actor
+    return Object.fromEntries([...this.actors].map(([name, actor]) => [name, sourceOf(actor)]))
+  }
+
   /** Nobody looks at it any more. */
   leave(): void {
     if (this.injected.some(({ error }) => !error) || [...this.actors.values()].some((actor) => actor.isWaitedFor))
