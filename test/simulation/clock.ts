@@ -5,9 +5,6 @@ import { syncBuiltinESMExports } from 'node:module'
 /** Where every simulation begins, in ms since the epoch. */
 const BEGINNING = Date.UTC(2030, 0, 1)
 
-/** In ms: longer than anything is kept for the next request alone. */
-const MOMENT = 10_000
-
 /** Timers this short, in ms, are pauses between two tries: they fire by themselves, as what follows waits for the scheduler. */
 const PAUSE = 100
 
@@ -60,7 +57,8 @@ export function numbersOf(seed: number): () => number {
 /** Everything that a program could learn from outside: the time, its timers, and chance. It moves only when it is told to. */
 class Clock {
   now = BEGINNING
-  #isOdd = false
+  /** Never begins anew: no ID is made twice. */
+  readonly #randomBytes = numbersOf(0)
   #random = numbersOf(0)
   #timers: Timer[] = []
   #immediates: (() => void)[] = []
@@ -112,10 +110,9 @@ class Clock {
     for (const [event, listener] of this.#foreign.splice(0)) process.on(event, listener)
   }
 
-  /** Begins anew: the same seed gives the same chance. Never at the time of before, as a process may keep things for a moment. */
+  /** Begins anew: the same seed gives the same chance. */
   reset(seed: number): void {
-    this.#isOdd = !this.#isOdd
-    this.now = BEGINNING + (this.#isOdd ? MOMENT : 2 * MOMENT)
+    this.now = BEGINNING
     this.#random = numbersOf(seed)
     this.#timers = []
     this.#immediates = []
@@ -163,7 +160,7 @@ class Clock {
 
   #bytes(size: number): Buffer {
     const bytes = Buffer.allocUnsafe(size)
-    for (let i = 0; i < size; i++) bytes[i] = this.#random() * 256
+    for (let i = 0; i < size; i++) bytes[i] = this.#randomBytes() * 256
     return bytes
   }
 }

@@ -90,6 +90,7 @@ export class World {
   readonly #confirmed = new Map<string, Backend>()
   readonly #lastCalls = new Map<string, string>()
   readonly #processes = new Map<number, Process>()
+  readonly #before: Before
   #isQuiet = false
 
   /**
@@ -101,6 +102,7 @@ export class World {
     before: Before,
     readonly parts?: Readonly<Record<string, readonly number[]>>,
   ) {
+    this.#before = before
     this.backend = before.backend.copy()
     this.jars = { ...before.jars }
     for (const cookie of Object.values(this.jars)) if (cookie) this.cookies.add(cookie)
@@ -147,8 +149,8 @@ export class World {
 
   /** Whose answer had brought each request the cookie that it presented; none where that was there before. */
   get sources(): Readonly<Record<string, string | undefined>> {
-    const sourceOf = ({ presented }: Actor): string | undefined =>
-      this.given.find(({ cookie }) => cookie === presented)?.actor
+    const sourceOf = ({ client, presented }: Actor): string | undefined =>
+      presented === this.#before.jars[client] ? undefined : this.given.find(({ cookie }) => cookie === presented)?.actor
     return Object.fromEntries([...this.actors].map(([name, actor]) => [name, sourceOf(actor)]))
   }
 
