@@ -20,7 +20,7 @@ export class Claim {
   /** The token that the client is to be told, once the store has it; `#renewal` is the one that the write under way notes. */
   token: string | undefined
   #renewal: string | undefined
-  /** Whether the store has confirmed, by a conditional write, that the session is still the client's. */
+  /** Whether the store has confirmed just now, by a conditional write, that the session is still the client's. */
   isConfirmed = false
 
   constructor(settings: Settings, held: Presented | undefined) {
@@ -98,6 +98,8 @@ export class Claim {
     this.found(key, known)
     this.#changes = []
     this.isConfirmed = true
+    // The client's next request may change that.
+    setImmediate(() => (this.isConfirmed = false))
     if (this.#renewal === undefined) return false
     this.token = this.#renewal
     this.#renewal = undefined

@@ -194,14 +194,15 @@ export class Commit implements EndOfResponse {
 
   // The cookie.
 
-  /** A token that the store has is the only way into the session: its client is told, whatever else has failed. */
-  get #hasNewToken(): boolean {
-    return this.#visit.claim.token !== undefined && !this.#isGone
+  /** A new token, or the ID of a new session, is the only way into what the store has: its client is told, whatever else has failed. */
+  get #isOnlyWay(): boolean {
+    const { claim } = this.#visit
+    return !this.#isGone && (claim.token !== undefined || (claim.known != null && claim.held?.key !== claim.key))
   }
 
   head(streamed: boolean): void {
     const visit = this.#visit
-    if (visit.state === 'unknown' || visit.state === 'none' || (this.#failed && !this.#hasNewToken)) return
+    if (visit.state === 'unknown' || visit.state === 'none' || (this.#failed && !this.#isOnlyWay)) return
     if (streamed) this.#beginStream()
     this.#headersGone = true
     const session = visit.place.peek()
@@ -209,8 +210,7 @@ export class Commit implements EndOfResponse {
     if (!session || visit.state === 'destroyed') return this.#sendRemoval()
     // The commit has decided; a token that it has given to the client was not known then.
     const isDue = this.#decision?.setCookie === true || visit.claim.token !== undefined
-    if (!isDue || !(this.#mayTell || this.#hasNewToken) || !visit.claim.holdsPresentToken(session as LiveSession))
-      return
+    if (!isDue || !(this.#mayTell || this.#isOnlyWay) || !visit.claim.holdsPresentToken(session as LiveSession)) return
     debug('cookie: %s', visit.claim.token === undefined ? this.#decision?.reason : 'new token')
     this.#hasTold = true
     this.#sendId(session as LiveSession)

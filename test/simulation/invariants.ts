@@ -170,10 +170,11 @@ export class Inspection {
     const [mark] = last.of
     if (mark === 'undefined' || (last.what === 'moved' && facts.some(({ what }) => what === 'empty'))) return
     if (this.#isClassic && others.length > 0 && last.what === 'renewed') return
-    // What had left before, and was overtaken on its way, no server can take back.
+    // What had left before, or what the store had told on its way, and was overtaken there, no server can take back.
     const fact = last.at
-    const wasOvertaken = ({ leftAt = 0, arrivedAt = 0 }: Actor): boolean =>
-      leftAt <= fact && arrivedAt > (mover.arrivedAt as number)
+    const wasOvertaken = ({ arrivedAt = 0, deeds, leftAt = 0 }: Actor): boolean =>
+      arrivedAt > (mover.arrivedAt as number) &&
+      (leftAt <= fact || deeds.some(({ at, answeredAt }) => at <= fact && answeredAt === leftAt))
     if (others.some((actor) => actor.client === 'browser' && wasOvertaken(actor))) return
     const now = clock.now
     for (const when of ['at once', 'after the grace']) {

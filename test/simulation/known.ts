@@ -68,4 +68,18 @@ export const KNOWN: Readonly<Record<string, Scenario>> = {
     options: { rolling: true },
     requests: { B: { does: 'put o {"x":0,"y":1}' }, C: { does: 'stream; set a' } },
   },
+  'a request that has stored something sends no former cookie after a renewal': {
+    options: { rolling: true },
+    requests: { A: { does: 'update n; wait' }, B: { does: 'renew' } },
+    schedule: 'A B A A A B B',
+  },
+  'nor one of a session that is gone': {
+    options: { rolling: true },
+    requests: { A: { does: 'update n; wait; update n' }, B: { does: 'renew', in: 2 } },
+    schedule: 'A B A B A A',
+  },
+  'a new session that was stored is told to its client, although a later save fails': {
+    requests: { A: { does: 'set a; save; set b', from: 'stranger' } },
+    schedule: 'A A A!before',
+  },
 }

@@ -17,6 +17,13 @@ async function reportOf(search: (search: Search) => Promise<void>): Promise<stri
   })
 }
 
-test('two requests at once, in some of their orders, keep the rules', async () => {
+/** In ms, on a machine that does much else. */
+const LONG = 240_000
+
+test('two requests at once, in some of their orders, keep the rules', { timeout: LONG }, async () => {
   expect(await reportOf((search) => search.everyOrder(pairs(), 2))).toBe('')
+})
+
+test('so do requests by chance, in orders by chance, with failures by chance', { timeout: LONG }, async () => {
+  expect(await reportOf((search) => search.byChance(50_000, 300))).toBe('')
 })

@@ -53,6 +53,8 @@ export class Actor {
   /** When the head of its answer has left, and reached the client. */
   leftAt: number | undefined
   arrivedAt: number | undefined
+  /** When the store did something for it, and when it learnt of that. */
+  readonly deeds: { readonly at: number; answeredAt: number }[] = []
 
   constructor(
     readonly name: string,
@@ -182,10 +184,17 @@ export class World {
       const go = (fault?: Fault): void => {
         if (fault) return this.#goWrong({ actor, method, before, fault }, process, deed, reject)
         const result = deed()
-        const confirms = this.actors.get(actor)?.exchange?.hasEnded || /write|renew|set|touch/.test(method)
+        const asking = this.actors.get(actor)
+        const done = { at: clock.now, answeredAt: clock.now }
+        asking?.deeds.push(done)
+        const confirms = asking?.exchange?.hasEnded || /write|renew|set|touch/.test(method)
         if (confirms) this.#confirmed.set(actor, this.backend.copy())
         if (!this.scenario.split) return resolve(result)
-        this.waiting.push({ actor, kind: 'answer', go: () => resolve(result) })
+        const learn = (): void => {
+          done.answeredAt = clock.now
+          resolve(result)
+        }
+        this.waiting.push({ actor, kind: 'answer', go: learn })
       }
       this.waiting.push({ actor, kind: 'call', go })
     })
