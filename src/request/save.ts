@@ -59,6 +59,8 @@ export function inTurnOfConflicts<T>(
 export interface Stored {
   readonly known: Known
   readonly text: string
+  /** What went wrong after the session was stored: it is there all the same. */
+  readonly failure?: { readonly error: unknown }
 }
 
 /** Stores a request's session over what the request knows of it; `text` is that of its data. */
@@ -133,8 +135,13 @@ async function writeAndTell(after: AfterSaving[], write: () => MaybePromise<Stor
     throw error
   }
   // What was overtaken is tried again: what was prepared for it is not taken back.
-  if (stored) for (const one of after) await one.saved()
-  return stored
+  if (!stored) return null
+  try {
+    for (const one of after) await one.saved()
+    return stored
+  } catch (error) {
+    return { ...stored, failure: { error } }
+  }
 }
 
 /**

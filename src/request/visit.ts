@@ -184,6 +184,7 @@ export class Visit implements Owner {
       if (before) hints?.storedAgain(before.notes, stored.known.notes)
       if (before === null && events.wants('created')) events.emit('created', { id })
       if (events.wants('saved')) events.emit('saved', { id })
+      if (stored.failure) throw stored.failure.error
     })
   }
 
@@ -293,7 +294,9 @@ export class Visit implements Owner {
     const apply = (one: LiveSession): Promise<void> => duringUpdate(session.id, () => change(one))
     if (known && access().isExact) {
       const stored = await update(this, session, (newest) => sessionOf(this, session.id, newest), apply)
-      return this.#isStored(session, stored)
+      this.#isStored(session, stored)
+      if (stored.failure) throw stored.failure.error
+      return
     }
     // Without merging, a reload would lose the changes of this request, so it is done only if there are none.
     if (known && comparison.isStoredAs(session, serializeData(session, serializer))) await this.#reload(session)

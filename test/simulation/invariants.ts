@@ -168,7 +168,12 @@ export class Inspection {
     if (others.some((actor) => this.#does(/end(All|Others)|login/, actor))) return
     if (others.some((actor) => this.#does(/renew|regenerate|destroy/, actor) && this.#isUnsure(actor))) return
     const [mark] = last.of
-    if (mark === 'undefined' || (last.what === 'moved' && facts.some(({ what }) => what === 'empty'))) return
+    // Who has brought no session gets one of its own, and knows of no other.
+    if (
+      mark === 'undefined' ||
+      facts.some(({ actor, what }) => what === 'empty' && (actor !== last.actor || last.what === 'moved'))
+    )
+      return
     if (this.#isClassic && others.length > 0 && last.what === 'renewed') return
     // What had left before, or what the store had told on its way, and was overtaken there, no server can take back.
     const fact = last.at
