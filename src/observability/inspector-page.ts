@@ -58,7 +58,7 @@ th, td { padding: .5rem .65rem; text-align: left; vertical-align: top; border-bo
 th { font-size: .8rem; font-weight: 600; color: var(--soft); white-space: nowrap }
 tbody tr:last-child td { border-bottom: 0 }
 td { overflow-wrap: anywhere }
-td time, td .size { white-space: nowrap }
+td time, td .size, code, button { white-space: nowrap }
 td small { display: block; color: var(--soft) }
 td[data-label=User] { font-weight: 600 }
 code { font: .9em ui-monospace, monospace }
@@ -108,7 +108,7 @@ function device(about) {
   const [system] = typeof agent === 'string' ? /Android|iPhone|iPad|Windows|Mac OS X|Linux/.exec(agent) ?? [] : []
   const whole = about === undefined ? '' : typeof about === 'string' ? about : JSON.stringify(about)
   const names = { Edg: 'Edge', OPR: 'Opera', 'Mac OS X': 'macOS' }
-  const short = browser ? [browser, system].filter(Boolean).map((name) => names[name] ?? name).join(' on ') : whole
+  const short = browser ? [browser, system].filter(Boolean).map((name) => names[name] ?? name).join(' on ') : agent ?? whole
   const shown = Object.assign(node('span', short || '–'), { title: whole })
   return about?.address ? [shown, node('small', String(about.address))] : [shown]
 }
@@ -188,7 +188,7 @@ function show() {
   fill(at('live').tBodies[0], live.filter(found), LIVE, true)
   fill(at('ended').tBodies[0], ended.filter(found), ENDED, false)
   const users = new Set(live.map(({ user }) => user).filter((user) => user !== undefined))
-  at('summary').textContent = users.size + ' signed in, ' + live.length + ' sessions' +
+  at('summary').textContent = users.size + ' signed in, ' + live.length + (live.length === 1 ? ' session' : ' sessions') +
     (hasMore ? ' shown; there are more' : '') +
     (isPartial ? ' that this process has seen' : '')
   at('none').hidden = live.length > 0

@@ -112,7 +112,7 @@ function sendPage(res: ServerResponse): void {
     'Content-Type': 'text/html; charset=utf-8',
     'Cache-Control': 'no-store',
     'Content-Security-Policy':
-      `default-src 'none'; script-src ${own}; style-src ${own}; connect-src 'self'; ` +
+      `default-src 'none'; script-src ${own}; style-src ${own}; connect-src 'self'; img-src data:; ` +
       "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     'Referrer-Policy': 'no-referrer',
     'X-Content-Type-Options': 'nosniff',
