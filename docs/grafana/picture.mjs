@@ -20,6 +20,7 @@ import { RedisStore } from 'sessile/redis'
 const SECONDS = 240
 const METRICS_PORT = 9464
 const PROMETHEUS = 'http://127.0.0.1:9465'
+const COLORS = ['#73bf69', '#f2cc0c', '#5794f2', '#ff9830', '#f2495c', '#b877d9', '#8ab8ff']
 
 const client = await createClient().connect()
 const store = new RedisStore({ client, prefix: `picture-${randomUUID()}:` })
@@ -175,8 +176,6 @@ function pageOf(title, panels, from, to) {
     p { margin: 4px 0 0 } i { display: inline-block; width: 14px; height: 3px; margin: 0 5px 2px 0; border-radius: 2px } span { margin-right: 14px }
   </style><h1>${title}</h1><main>${drawn.join('')}</main>`
 }
-
-const COLORS = ['#73bf69', '#f2cc0c', '#5794f2', '#ff9830', '#f2495c', '#b877d9', '#8ab8ff']
 
 function statOf({ fieldConfig, series }) {
   const { thresholds, unit } = fieldConfig.defaults
