@@ -34,7 +34,7 @@ const prometheus = await startPrometheus()
 try {
   const from = Date.now() / 1000
   await use(address)
-  await draw(from + 20, Date.now() / 1000)
+  await draw(from + 20, from + SECONDS)
 } finally {
   prometheus.stop()
   await store.clear()
@@ -61,7 +61,7 @@ async function listen() {
   app.get('/renew', async (req, res) => res.send(await sessions.renew(req)))
   app.get('/logout', async (req, res) => res.send(await sessions.logout(req)))
   app.get('/', (req, res) => res.send(String(req.session.user)))
-  app.use((error, req, res, _next) => res.status(500).end())
+  app.use((error, req, res, next) => (res.headersSent ? next(error) : res.status(500).end()))
   const server = app.listen(0, '127.0.0.1')
   await once(server, 'listening')
   return `http://127.0.0.1:${server.address().port}`
@@ -135,7 +135,7 @@ scrape_configs: [{ job_name: shop, static_configs: [{ targets: ['127.0.0.1:${MET
 /** What a query answers between two times (s since the epoch): for each series its name, and its values by time. */
 async function ask({ expr, legendFormat }, from, to) {
   const query = expr.replaceAll('$__rate_interval', '10s').replaceAll('$job', '.*')
-  const range = new URLSearchParams({ query, start: from, end: to, step: 2 })
+  const range = `query=${encodeURIComponent(query)}&start=${from}&end=${to}&step=2`
   const { data, error } = await (await fetch(`${PROMETHEUS}/api/v1/query_range?${range}`)).json()
   if (error || data.result.length === 0) throw new Error(`${expr}: ${error ?? 'nothing found'}`)
   return data.result.map(({ metric, values }) => ({
@@ -187,7 +187,7 @@ function statOf({ fieldConfig, series }) {
 function chartOf({ fieldConfig, gridPos, series }, from, to) {
   const { unit } = fieldConfig.defaults
   const [width, height, left, bottom] = [gridPos.w * 51, gridPos.h * 38 - 90, 52, 18]
-  const most = Math.max(...series.flatMap(({ values }) => values.map(([, value]) => value)), 1e-9) * 1.1
+  const most = (Math.max(...series.flatMap(({ values }) => values.map(([, value]) => value))) || 1) * 1.1
   const x = (at) => left + ((at - from) / (to - from)) * (width - left)
   const y = (value) => height - bottom - (value / most) * (height - bottom - 6)
   const lines = [0, 0.25, 0.5, 0.75, 1].map((part) => {

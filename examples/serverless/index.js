@@ -16,9 +16,10 @@ async function startDynamoDB() {
 
 /** The same table as in AWS. What ends there by its time to live is not deleted here; the store does not find it either way. */
 async function makeTable() {
-  const { TimeToLiveSpecification: _, ...table } = Resources.Sessions.Properties
+  const { AttributeDefinitions, BillingMode, KeySchema } = Resources.Sessions.Properties
   process.env.TABLE = 'sessions'
-  await new DynamoDBClient({}).send(new CreateTableCommand({ ...table, TableName: process.env.TABLE }))
+  const table = { TableName: process.env.TABLE, AttributeDefinitions, BillingMode, KeySchema }
+  await new DynamoDBClient({}).send(new CreateTableCommand(table))
 }
 
 async function main() {

@@ -1,4 +1,4 @@
-import { tracingChannel, type Channel } from 'node:diagnostics_channel'
+import { tracingChannel } from 'node:diagnostics_channel'
 import { isPromise, type MaybePromise } from './maybe-promise'
 
 /** What the subscribers of `tracing:sessile:operation` are told; the same object from the beginning of an operation to its end. */
@@ -54,7 +54,7 @@ export function watched<T>(operation: string, id: string | undefined, store: str
 
 function fail(message: Operation, error: unknown): void {
   message.error = error
-  ;(failed as Channel<unknown, Operation>).publish(message)
+  failed.publish(message)
 }
 
 function over(message: Operation): void {

@@ -57,7 +57,10 @@ const COUNTED: { readonly [N in Exclude<Name, 'decided'>]: Counted<N> } = {
   saved: { metric: 'sessile.saves', description: 'Sessions that were written' },
   touched: { metric: 'sessile.touches', description: 'Sessions whose end was moved without writing them' },
   renewed: { metric: 'sessile.renewals', description: 'New tokens given to clients', onSpan: true },
-  destroyed: { metric: 'sessile.destructions', description: 'Sessions that the application has destroyed' },
+  destroyed: {
+    metric: 'sessile.destructions',
+    description: 'Sessions that the application has destroyed, with those that logins replace',
+  },
   expired: {
     metric: 'sessile.expiries',
     description: 'Sessions that a timeout has ended, noticed at their next request',

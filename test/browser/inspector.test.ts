@@ -22,7 +22,7 @@ describeInChromium('the inspector in Chromium', () => {
     server?.close()
   })
 
-  async function open({ width = 1280, colorScheme = 'light' as 'light' | 'dark' } = {}) {
+  async function open(width = 1280, colorScheme: 'light' | 'dark' = 'light') {
     const sessions = session({
       secret: 'a secret that is long enough for the browser',
       resave: false,
@@ -124,7 +124,7 @@ describeInChromium('the inspector in Chromium', () => {
 
   describe.each([360, 1280])('at %i px', (width) => {
     test.each(['light', 'dark'] as const)('%s: all is in sight, and can be read', async (colorScheme) => {
-      const { loggedIn, page, visit } = await open({ width, colorScheme })
+      const { loggedIn, page, visit } = await open(width, colorScheme)
       const ada = await loggedIn('ada')
       await loggedIn('a.very.long.name.of.a.user@department.example.org')
       await (await loggedIn('grace')).get('/me')

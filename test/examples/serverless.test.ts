@@ -64,8 +64,8 @@ test('the template lets DynamoDB delete what has ended, and gives the function n
     { step: 'initialize' },
   )
   const store = new DynamoDBStore({ client, table: 'shop' })
-  await Promise.all(['a', 'b'].map((id) => store.set(id, { cookie: { expires: null } } as never)))
-  await Promise.all(['a', 'b'].map((id) => store.get(id)))
+  for (const id of ['a', 'b']) await store.set(id, { cookie: { expires: null } } as never)
+  await Promise.all(['a', 'b'].map(async (id) => store.get(id)))
   await store.get('a')
   await store.destroy('a')
   const [policy] = deployed.Properties.Policies

@@ -194,7 +194,7 @@ describe('what is seen', () => {
   test.each([{ hashIds: true }, { hashIds: true, encryption: Buffer.alloc(32, 7) }])(
     'with %o, where the IDs are not in the store',
     async (options) => {
-      const { app } = appWith(options as SessionOptions)
+      const { app } = appWith(options)
       const agent = request.agent(app)
       await agent.get('/login/ada')
       await agent.get('/me')
