@@ -47,6 +47,7 @@ export function makeSettings(
   return Object.freeze({
     ...options,
     store,
+    storeName: (options.store ?? store).constructor.name,
     access: storeAccess(store, { ...options, ttl }),
     events,
     hints,

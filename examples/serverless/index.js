@@ -1,35 +1,34 @@
-// In the style of a serverless function: what is made once is kept between calls, and nothing runs when no call does.
+// The function on this machine, without an account: behind an HTTP server, and over dynalite, which speaks DynamoDB's protocol.
 const { randomBytes } = require('node:crypto')
+const { once } = require('node:events')
 const { createServer } = require('node:http')
-const { SqliteStore } = require('sessile/sqlite')
-const session = require('sessile')
-const Database = require('libsql')
+const { CreateTableCommand, DynamoDBClient } = require('@aws-sdk/client-dynamodb')
+const dynalite = require('dynalite')
+const { Resources } = require('./template.json')
 
-let sessions
-
-/** Made by the first call. Expired sessions are deleted by a scheduled call of `store.prune`, not by a timer. */
-function middleware() {
-  const database = new Database(process.env.FILE ?? 'sessions.db')
-  database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 5000')
-  const store = new SqliteStore({ database, pruneInterval: 0 })
-  return session(process.env.SESSION_SECRET ?? randomBytes(32), { store, cookie: { maxAge: 3_600_000 } })
+async function startDynamoDB() {
+  const server = dynalite({ createTableMs: 0 }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  process.env.AWS_ENDPOINT_URL_DYNAMODB = `http://127.0.0.1:${server.address().port}`
+  process.env.AWS_REGION = 'eu-central-1'
+  process.env.AWS_ACCESS_KEY_ID = process.env.AWS_SECRET_ACCESS_KEY = 'local'
 }
 
-function handler(req, res) {
-  sessions ??= middleware()
-  // A function and not a promise: it is called again, with an error, when the session cannot be stored at the end.
-  sessions(req, res, (error) => {
-    if (error) return failed(res, error)
-    req.session.calls = (req.session.calls ?? 0) + 1
-    res.end(`calls: ${req.session.calls}`)
-  })
+/** The same table as in AWS. What ends there by its time to live is not deleted here; the store does not find it either way. */
+async function makeTable() {
+  const { AttributeDefinitions, BillingMode, KeySchema } = Resources.Sessions.Properties
+  process.env.TABLE = 'sessions'
+  const table = { TableName: process.env.TABLE, AttributeDefinitions, BillingMode, KeySchema }
+  await new DynamoDBClient({}).send(new CreateTableCommand(table))
 }
 
-function failed(res, error) {
-  console.error(error)
-  if (!res.headersSent) res.statusCode = 500
-  res.end()
+async function main() {
+  await startDynamoDB()
+  await makeTable()
+  process.env.SESSION_SECRET ??= randomBytes(32).toString('hex')
+  const { app } = require('./function')
+  const server = createServer(app)
+  server.listen(process.env.PORT ?? 3000, () => console.log(`http://localhost:${server.address().port}/`))
 }
 
-const server = createServer(handler)
-server.listen(process.env.PORT ?? 3000, () => console.log(`http://localhost:${server.address().port}/`))
+main()

@@ -12,7 +12,7 @@ import { cookieOf } from '../session/noted'
 import { savesItself, type LiveSession } from '../session/session'
 import { serializeData } from '../session/text'
 import { isSecure } from './connection'
-import { decide, type Decision } from './decide'
+import { decide, why, type Decision, type Situation } from './decide'
 import type { Signer } from './signer'
 import { joinHeld } from './tokens'
 import { UNSEEN } from './place'
@@ -90,6 +90,7 @@ export class Commit implements EndOfResponse {
     if (session === UNSEEN) {
       if (!isUnseenDue(visit)) {
         this.#watchForLateChanges()
+        if (visit.settings.events.wants('decided')) this.#tellUnseen()
         return this.#inBackground(() => touchUnseen(visit))
       }
       session = visit.place.look()
@@ -101,8 +102,10 @@ export class Commit implements EndOfResponse {
     // Before the decision, as in express-session: a record may have a lifetime and no end, or an end and no lifetime.
     if (session) this.#touch(live)
     if (session && !this.#headersGone) visit.claim.renewIfDue()
-    const decision = decide(situationOf(visit, live, text), visit.settings)
+    const situation = situationOf(visit, live, text)
+    const decision = decide(situation, visit.settings)
     this.#decision = decision
+    if (visit.settings.events.wants('decided')) this.#tellDecision(decision, situation)
     debug('%s: %s', decision.action, decision.reason)
     if (decision.action === 'nothing' && visit.state === 'new' && wasIdRead) {
       visit.settings.hints?.idOfUnstored(visit.req.url)
@@ -110,6 +113,26 @@ export class Commit implements EndOfResponse {
     const done = this.#carryOut(decision, live, text)
     if (session) this.#watchForLateChanges(live)
     return done
+  }
+
+  #tellDecision(decision: Decision, situation: Situation): void {
+    const { req, settings } = this.#visit
+    const { action, reason, setCookie } = decision
+    const id = String(req[settings.idProperty])
+    settings.events.emit('decided', {
+      id,
+      action,
+      why: why(decision, situation),
+      cookie: setCookie ? reason : undefined,
+    })
+  }
+
+  /** A new session that nobody has looked at is none. */
+  #tellUnseen(): void {
+    const { claim, place, settings } = this.#visit
+    if (place.pending !== 'stored' || claim.key === undefined) return
+    const event = { id: claim.key, action: 'touch', why: 'nobody has looked at it', cookie: undefined } as const
+    settings.events.emit('decided', event)
   }
 
   #carryOut(decision: Decision, session: LiveSession, text: string): MaybePromise<void> {

@@ -65,3 +65,16 @@ function whyCookie(now: Situation, policy: Policy): string {
   if (now.settingsChanged) return 'cookie settings changed'
   return now.expires && now.changed ? 'changed' : ''
 }
+
+/** Why a decision is what it is, in words for whoever looks for the reason. */
+export function why({ action }: Decision, now: Situation): string {
+  if (now.gone) return "it was destroyed by this request, or is not this client's any more"
+  if (now.unset) return 'the handler has unset it'
+  if (!now.hasId) return 'its ID is no string'
+  if (action === 'nothing') return now.everSaved ? 'it was stored before the response ended' : 'it is new and empty'
+  if (action === 'touch') return 'it is stored as it is'
+  if (now.changed) return now.presented ? 'its data has changed' : 'it is new and has data'
+  if (now.settingsChanged) return 'the settings of its cookie have changed'
+  if (now.renewed) return 'its client gets a new token'
+  return now.everSaved ? 'something is to be noted of it' : 'an option has each session stored'
+}

@@ -17,6 +17,8 @@ export type VisitedRequest = IncomingMessage & SessionRequest & { [key: Property
 /** The options, and what is derived from them once, when the middleware is made. */
 export type Settings = Omit<ResolvedOptions, 'hints'> & {
   readonly store: Store
+  /** The name of the class of the store that was given, for metrics. */
+  readonly storeName: string
   readonly access: () => StoreAccess
   readonly events: SessionEvents
   readonly hints: Hints | undefined

@@ -36,11 +36,11 @@ function touchBy(
   expires: () => number,
 ): MaybePromise<void> {
   return bounded(settings, 'touch', key, () =>
-    afterwards(move(), (isMoved) =>
-      isMoved
-        ? oneByOne(settings.features, (feature) => feature.touched?.(key, claim.known?.notes, expires()))
-        : undefined,
-    ),
+    afterwards(move(), (isMoved) => {
+      if (!isMoved) return
+      if (settings.events.wants('touched')) settings.events.emit('touched', { id: key })
+      return oneByOne(settings.features, (feature) => feature.touched?.(key, claim.known?.notes, expires()))
+    }),
   )
 }
 

@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { SessionError } from '../base/errors'
 import { isPromise, type MaybePromise } from '../base/maybe-promise'
+import { isWatched, watched } from '../base/operations'
 import { within } from '../base/store-call'
 import { Turns } from '../base/turns'
 import type { Settings } from './settings'
@@ -48,8 +49,18 @@ export function underWay(visit: object): PromiseLike<void> | undefined {
   return turns.underWay(visit)
 }
 
-/** Waits for the store no longer than the option `timeout` says, and tells of its failure those who want to know of each. */
+/** Waits for the store no longer than the option `timeout` says, and tells those who want to know of it, or of its failure. */
 export function bounded<T>(
+  settings: Settings,
+  operation: string,
+  key: string | undefined,
+  work: () => MaybePromise<T>,
+): MaybePromise<T> {
+  if (!isWatched()) return waited(settings, operation, key, work)
+  return watched(operation, key, settings.storeName, () => waited(settings, operation, key, work))
+}
+
+function waited<T>(
   settings: Settings,
   operation: string,
   key: string | undefined,

@@ -1,7 +1,22 @@
+import { channel } from 'node:diagnostics_channel'
 import { setImmediate, setTimeout } from 'node:timers'
 import type { MaybePromise } from '../base/maybe-promise'
 
+/** What the subscribers of `sessile:batch` are told when a batch leaves. */
+export interface BatchSent {
+  /** The name of the store's class. */
+  readonly store: string
+  /** What is asked for in it: `read`, `write`, `renew` and so on. */
+  readonly kind: string
+  /** The number of requests in it. */
+  readonly size: number
+}
+
+const BATCH = channel('sessile:batch')
+
 export interface BatchSettings<Request, Answer> {
+  /** Whose batches these are, for metrics. */
+  of: Pick<BatchSent, 'store' | 'kind'>
   /** Sends requests, which come in the order of their keys, and answers them in that order. */
   send(requests: Request[]): MaybePromise<readonly Answer[]>
   /** The most requests that go together. */
@@ -108,6 +123,7 @@ export class Batches<Request, Answer> {
   }
 
   #send(batch: readonly Waiting<Request, Answer>[]): void {
+    if (BATCH.hasSubscribers) BATCH.publish({ ...this.#settings.of, size: batch.length } satisfies BatchSent)
     const sent: Promise<void> = this.#answer(batch).finally(() => this.#underWay.delete(sent))
     this.#underWay.add(sent)
   }
@@ -159,15 +175,18 @@ export class Renewals {
   readonly #batches: Batches<Renewal, boolean>
 
   /**
+   * @param store the name of the store's class
    * @param send moves the ends that are still `from`, of live records, in one step, and answers which
    * @param limit the most renewals that `send` takes
    */
   constructor(
+    store: string,
     send: (renewals: Renewal[]) => MaybePromise<readonly boolean[]>,
     mayBeOnesFault?: (error: unknown) => boolean,
     limit = LARGEST_RENEWAL,
   ) {
     this.#batches = new Batches({
+      of: { store, kind: 'renew' },
       send,
       limit,
       pause: RENEWAL_PAUSE,

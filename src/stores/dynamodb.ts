@@ -115,6 +115,7 @@ export class DynamoDBStore extends RecordStore {
     this.ttl = ttl ?? DEFAULT_TTL
     if (serializer) this.serializer = serializer
     this.#reads = new Batches({
+      of: { store: 'DynamoDBStore', kind: 'read' },
       send: (ids) => this.#readTogether(ids),
       limit: LARGEST_BATCH,
       join: (waiting) => waiting,

@@ -46,12 +46,13 @@ export class MysqlStore extends RecordStore {
   readonly #links: MysqlLinks
   readonly #pruning: Pruning
   readonly #reads = new Batches<string, Row | undefined>({
+    of: { store: 'MysqlStore', kind: 'read' },
     send: (ids) => repeatOnce(() => this.#readMany(ids), isCut),
     limit: MANY,
     join: (id) => id,
     mayBeOnesFault,
   })
-  readonly #renewals = new Renewals((renewals) => this.#renewMany(renewals), mayBeOnesFault, MANY)
+  readonly #renewals = new Renewals('MysqlStore', (renewals) => this.#renewMany(renewals), mayBeOnesFault, MANY)
   /** The ID up to which this run has pruned: there is no index by end, and a step must not search the table from its start. */
   #prunedTo = ''
   #closing: Promise<void> | undefined

@@ -63,24 +63,29 @@ export class PostgresStore extends RecordStore {
 
   readonly #batches: { flush(): Promise<void> }[] = []
   readonly #reads = this.#together(
+    'read',
     (reads) => this.#read(reads),
     (read) => read,
   )
-  readonly #inserts = this.#together((writes) => this.#insert(writes, []))
-  readonly #overwrites = this.#together((writes) => this.#insert(writes, of(writes, 'id')))
-  readonly #updates = this.#together((writes) => this.#update(writes))
-  readonly #removals = this.#together((removals) => this.#ask('remove', removals, [of(removals, 'version')]))
+  readonly #inserts = this.#together('insert', (writes) => this.#insert(writes, []))
+  readonly #overwrites = this.#together('overwrite', (writes) => this.#insert(writes, of(writes, 'id')))
+  readonly #updates = this.#together('update', (writes) => this.#update(writes))
+  readonly #removals = this.#together('remove', (removals) => this.#ask('remove', removals, [of(removals, 'version')]))
   readonly #touches = this.#together(
+    'touch',
     (touches) => this.#renew(touches),
     (_, later) => later,
   )
   readonly #renewals = new Renewals(
+    'PostgresStore',
     async (renewals) => (await this.#renew(renewals)).map(Boolean),
     mayBeOnesFault,
     MOST,
   )
-  readonly #links = this.#together((links) => this.#askUsers('link', links, [of(links, 'user'), of(links, 'expires')]))
-  readonly #unlinks = this.#together((links) => this.#askUsers('unlink', links, [of(links, 'user')]))
+  readonly #links = this.#together('link', (links) =>
+    this.#askUsers('link', links, [of(links, 'user'), of(links, 'expires')]),
+  )
+  readonly #unlinks = this.#together('unlink', (links) => this.#askUsers('unlink', links, [of(links, 'user')]))
 
   /** @throws OptionError when an option cannot be used, or `pg` is to be loaded and is not installed */
   constructor(options?: PostgresStoreOptions) {
@@ -202,10 +207,17 @@ export class PostgresStore extends RecordStore {
   }
 
   #together(
+    kind: string,
     send: (asked: Asked[]) => Answers,
     join?: (waiting: Asked, later: Asked) => Asked,
   ): Batches<Asked, Row | undefined> {
-    const batches = new Batches({ send, limit: MOST, mayBeOnesFault, ...(join && { join }) })
+    const batches = new Batches({
+      of: { store: 'PostgresStore', kind },
+      send,
+      limit: MOST,
+      mayBeOnesFault,
+      ...(join && { join }),
+    })
     this.#batches.push(batches)
     return batches
   }

@@ -73,6 +73,7 @@ export class RedisStore extends RecordStore {
   readonly #ttlOf: ((session: SessionData) => number) | undefined
   readonly #scanCount: number
   readonly #reads = new Batches<Request, SessionRecord | null>({
+    of: { store: 'RedisStore', kind: 'read' },
     send: (requests) => this.#readEach(requests),
     limit: LARGEST_BATCH,
     join: (waiting, later) => (waiting.reading === 'renew' ? waiting : later),

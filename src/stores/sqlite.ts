@@ -74,7 +74,7 @@ export class SqliteStore extends RecordStore {
   readonly #ownsDatabase: boolean
   readonly #sql: ReturnType<typeof prepare>
   readonly #access: SqliteAccess
-  readonly #renewals = new Renewals((renewals) => this.#renewMany(renewals))
+  readonly #renewals = new Renewals('SqliteStore', (renewals) => this.#renewMany(renewals))
   readonly #pruning: Pruning
   #closing: Promise<void> | undefined
 

@@ -38,6 +38,20 @@ function appWith(options: SessionOptions = {}) {
     subscribe(`sessile:${name}`, listener)
     cleanUps.push(() => unsubscribe(`sessile:${name}`, listener))
   }
+  const { app, agent } = appOf(sessions)
+  return {
+    agent,
+    app,
+    store,
+    /** What was told since, and that the channels tell the same as the emitter. */
+    told(): Told[] {
+      expect(published.splice(0)).toEqual(emitted)
+      return emitted.splice(0)
+    },
+  }
+}
+
+function appOf(sessions: session.Sessions) {
   const app = express()
   app.use(sessions)
   app.get('/set/:key', async (req, res) => {
@@ -58,17 +72,7 @@ function appWith(options: SessionOptions = {}) {
   })
   app.get('/', (_req, res) => res.send('hello'))
   app.use(((_error, _req, res, _next) => void res.status(500).end()) as express.ErrorRequestHandler)
-  const agent = request.agent(app)
-  return {
-    agent,
-    app,
-    store,
-    /** What was told since, and that the channels tell the same as the emitter. */
-    told(): Told[] {
-      expect(published.splice(0)).toEqual(emitted)
-      return emitted.splice(0)
-    },
-  }
+  return { app, agent: request.agent(app) }
 }
 
 describe('events: each once, on the emitter and on its channel', () => {
@@ -164,4 +168,33 @@ describe('events: each once, on the emitter and on its channel', () => {
     for (let n = 0; n < 3; n++) await request(app).get('/')
     expect(heard).toEqual(['once'])
   })
+})
+
+describe('what becomes of a session at the end of a response, and why', () => {
+  test.each([
+    ['/', {}, undefined, 'none for a new session that nobody has looked at'],
+    ['/set/a', {}, ['save', 'it is new and has data', 'new and changed']],
+    ['/', { known: true }, ['touch', 'nobody has looked at it', undefined]],
+    ['/', { known: true, rolling: true }, ['touch', 'it is stored as it is', 'rolling']],
+    ['/set/b', { known: true }, ['save', 'its data has changed', undefined]],
+    ['/renew', { known: true }, ['touch', 'it is stored as it is', 'new token']],
+    [
+      '/logout',
+      { known: true },
+      ['nothing', "it was destroyed by this request, or is not this client's any more", undefined],
+    ],
+    ['/', { saveUninitialized: true }, ['save', 'an option has each session stored', 'new']],
+  ] as [string, SessionOptions & { known?: boolean }, string[] | undefined][])(
+    'GET %s with %o',
+    async (path, { known, ...options }, expected) => {
+      const sessions = session({ secret, resave: false, saveUninitialized: false, ...options })
+      const { app } = appOf(sessions)
+      const agent = request.agent(app)
+      if (known) await agent.get('/set/a')
+      const decided: unknown[] = []
+      sessions.events.on('decided', ({ action, why, cookie }) => decided.push([action, why, cookie]))
+      await agent.get(path)
+      expect(decided).toEqual(expected ? [expected] : [])
+    },
+  )
 })

@@ -8,6 +8,7 @@ const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve)
 function capitals(settings: Partial<BatchSettings<string, string>> = {}) {
   const sent: string[][] = []
   const batches = new Batches<string, string>({
+    of: { store: 'Letters', kind: 'read' },
     limit: 100,
     send: (letters) => {
       sent.push(letters)
@@ -143,7 +144,7 @@ const LATER = Date.now() + 3_600_000
 function renewing(ends: Record<string, number>) {
   const records = new Map(Object.entries(ends))
   const sent: Renewal[][] = []
-  const renewals = new Renewals((batch) => {
+  const renewals = new Renewals('Letters', (batch) => {
     sent.push(batch)
     return batch.map(({ id, from, expires }) => {
       const holds = records.get(id) === from

@@ -10,6 +10,13 @@ export interface SessionEventMap {
   loaded: { id: string }
   /** A session was written to the store. */
   saved: { id: string }
+  /** A session lives on: its end was moved at the end of a response, which has not written the session. */
+  touched: { id: string }
+  /**
+   * What becomes of a session at the end of a response, and why; whether its cookie is sent, and why. It is told before it is
+   * done, for those who look for the reason: what was done is told by the other events.
+   */
+  decided: { id: string; action: 'destroy' | 'save' | 'touch' | 'nothing'; why: string; cookie: string | undefined }
   /** The client of a session is given a new token; the session keeps its ID and its data. */
   renewed: { id: string }
   /** A session was destroyed by the application. */
@@ -35,6 +42,8 @@ const NAMES: readonly Name[] = [
   'created',
   'loaded',
   'saved',
+  'touched',
+  'decided',
   'renewed',
   'destroyed',
   'expired',
