@@ -685,6 +685,22 @@ test('a session whose expiry cannot be renewed: the answer is whole, its connect
   })
 })
 
+test('an error page in place of an answer whose session could not be stored has no header of that answer', async () => {
+  const store = classicStore(session)
+  store.set = (_id, _data, callback) => setImmediate(() => callback?.(new Error('the store is full')))
+  const app = appOf([session({ ...OPTIONS, store, onSaveError: 'error' })], (req, res) => {
+    req.session['views'] = 1
+    res.set({ 'Cache-Control': 'public, max-age=600', Location: '/next', 'Last-Modified': new Date(0).toUTCString() })
+    res.status(201).send('the answer')
+  })
+  await withServer(app, async ({ get }) => {
+    const { body, headers, status } = await get('/')
+    expect({ body, status }).toEqual({ body: 'the store is full', status: 500 })
+    for (const name of ['cache-control', 'location', 'last-modified', 'set-cookie'])
+      expect(headers).not.toHaveProperty(name)
+  })
+})
+
 describe('a cookie that cannot be sent', () => {
   const settings = { domain: 'a.com:3000', path: '/a;b', sameSite: 'some', priority: 'some' }
 
