@@ -184,3 +184,24 @@ describe('socket.io with io.engine.use', () => {
     expect(await program.browser().body('/me')).toBe('undefined undefined')
   })
 })
+
+describe('responses that are not Node’s own', () => {
+  test.each([
+    '@codegenie/serverless-express',
+    '@vendia/serverless-express',
+    '@h4ad/serverless-adapter',
+    '@h4ad/serverless-adapter, streaming',
+    'serverless-http',
+    'light-my-request',
+    'node-mocks-http',
+    '@fastify/express',
+    'engine.io',
+  ])('%s: status, body, cookie and session arrive, from stores that answer at once and later', async (name) => {
+    // Some of them change what others find on Node's responses, so each has a process of its own.
+    const program = await project.start('responses.cjs')
+    expect((await program.ready).sessions).toBe('sessile')
+    expect(await program.browser().body(`/${encodeURIComponent(name)}`)).toBe('[]')
+    expect(program.alive).toBe(true)
+    await program.stop()
+  })
+})
