@@ -68,7 +68,13 @@ export function bounded<T>(
   })
 }
 
-function told({ events }: Settings, operation: string, key: string | undefined, error: unknown, began: number): unknown {
+function told(
+  { events }: Settings,
+  operation: string,
+  key: string | undefined,
+  error: unknown,
+  began: number,
+): unknown {
   if (isFailure(error) && events.wants('failure')) {
     events.emit('failure', { operation, id: key, error, duration: Date.now() - began })
   }

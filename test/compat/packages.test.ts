@@ -57,6 +57,15 @@ describe('passport 0.7 with passport-local, and connect-flash', () => {
     browser.cookies.set('connect.sid', before.slice('connect.sid='.length))
     expect(await browser.body('/me')).toBe('{}')
   })
+
+  test('a logout whose session is destroyed at the same time is told so, and ends no process', async () => {
+    const browser = program.browser()
+    await browser.get('/login?username=ada&password=right')
+    const before = browser.cookie
+    expect(await browser.body('/logout-and-destroy')).toBe('ERR_SESSION_DESTROYED')
+    browser.cookies.set('connect.sid', before.slice('connect.sid='.length))
+    expect(await browser.body('/me')).toBe('{}')
+  })
 })
 
 /** What every store does for an app. */
