@@ -17,6 +17,6 @@ async function reportOf(search: (search: Search) => Promise<void>): Promise<stri
   })
 }
 
-test('two requests at once, in some of their orders, keep the rules', async () => {
+test('two requests at once, in some of their orders, keep the rules', { timeout: 120_000 }, async () => {
   expect(await reportOf((search) => search.everyOrder(pairs(), 2))).toBe('')
 })
