@@ -5,7 +5,6 @@ import commonjs from '@rollup/plugin-commonjs'
 import json from '@rollup/plugin-json'
 import nodeResolve from '@rollup/plugin-node-resolve'
 import { build } from 'esbuild'
-import { rolldown } from 'rolldown'
 import { rollup } from 'rollup'
 import { afterEach, describe, expect, test } from 'vitest'
 import { RecipeFolder } from '../support/recipes'
@@ -48,6 +47,7 @@ const bundlers: Record<string, (input: string, file: string) => Promise<unknown>
     await bundle.write({ file, format: 'es', inlineDynamicImports: true })
   },
   async Rolldown(input, file) {
+    const { rolldown } = await import('rolldown')
     const bundle = await rolldown({ input, platform: 'node', resolve: { symlinks: false }, logLevel: 'silent' })
     await bundle.write({ file, format: 'esm' })
   },
