@@ -83,7 +83,7 @@ afterEach(() => folder.close())
 
 async function works(runtime: string, store: string): Promise<void> {
   const env = { STORE: store, PREFIX: `${newPlace()}:` }
-  const address = await folder.start(binary(runtime), [...RUNTIMES[runtime]!, 'app.js'], env as never)
+  const address = await folder.start(binary(runtime), [...RUNTIMES[runtime]!, 'app.js'], env)
   const port = Number(new URL(address).port)
   const [phone, laptop, stranger] = [new Browser(port), new Browser(port), new Browser(port)]
   try {

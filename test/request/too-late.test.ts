@@ -23,7 +23,7 @@ const stores: Record<string, (session: Factory) => Store> = {
   'a store that answers at once': (session) => new session.MemoryStore(),
   'a store that answers later': (session) => classicStore(session as never),
 }
-const data = (req: Request): AnySession => req.session as AnySession
+const data = (req: Request): AnySession => req.session
 
 describe.each(Object.keys(stores))('on %s', (name) => {
   async function browser(routes: (sessions: RequestHandler) => Record<string, RequestHandler[]>) {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import session from '../../src'
-import { appWith, appWithSessions, classicStore, type AnySession } from '../faults/fault'
+import { appWith, appWithSessions, classicStore } from '../faults/fault'
 import { SECRET } from '../support/app'
 import { exchange } from '../support/exchange'
 import { signedCookie } from '../support/set-cookie'
@@ -49,7 +49,7 @@ test.each(
   const visit = (onInvalidRecord: 'error' | 'replace') => {
     const store = stores[name]!(stored(cookie))
     const { app } = appWithSessions({ store, onInvalidRecord }, (req, res) => {
-      res.send(String((req.session as AnySession)['user']))
+      res.send(String((req.session)['user']))
     })
     return exchange(app, { headers })
   }
