@@ -56,7 +56,10 @@ export class ClassicAccess implements StoreAccess {
   partsOf(_key: string, known: Known): Parts {
     const { cookie, ...values } = known.data as SessionData
     const { expires } = cookie as { expires?: unknown }
-    return { values, cookie: restoreCookie(cookie, typeof expires === 'string' ? new Date(expires) : (expires as Date)) }
+    return {
+      values,
+      cookie: restoreCookie(cookie, typeof expires === 'string' ? new Date(expires) : (expires as Date)),
+    }
   }
 
   freshDataOf(known: Known): SessionData {

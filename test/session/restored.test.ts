@@ -49,7 +49,7 @@ test.each(
   const visit = (onInvalidRecord: 'error' | 'replace') => {
     const store = stores[name]!(stored(cookie))
     const { app } = appWithSessions({ store, onInvalidRecord }, (req, res) => {
-      res.send(String((req.session)['user']))
+      res.send(String(req.session['user']))
     })
     return exchange(app, { headers })
   }
