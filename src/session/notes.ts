@@ -79,7 +79,10 @@ export function splitCookie(cookie: string): { settings: string; notes: SessionN
     return { settings: JSON.stringify(settings), notes: storedNotes(JSON.parse(cookie) as object) }
   }
   const before = cookie.slice(0, at)
-  return { settings: (before.endsWith(',') ? before.slice(0, -1) : before) + '}', notes: storedNotes({ [NOTES]: notes }) }
+  return {
+    settings: (before.endsWith(',') ? before.slice(0, -1) : before) + '}',
+    notes: storedNotes({ [NOTES]: notes }),
+  }
 }
 
 function invalid(name: string): SessionError {

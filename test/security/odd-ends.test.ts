@@ -198,6 +198,14 @@ onEachStore((open: OpenStore) => {
     })
   })
 
+  test('other software hands over no cookie at all: the session is kept, for as long as one without an end', async () => {
+    const store = open()
+    await store.set('a', { n: 1 } as never)
+    const record = await store.read('a')
+    expect(Math.abs((record?.expires ?? 0) - Date.now() - DAY) / SECOND).toBeLessThan(10)
+    expect(JSON.parse(record?.text ?? '')).toEqual({ n: 1 })
+  })
+
   test.each(['2027-03-28T00:30:00Z', '2027-03-28T01:30:00Z', '2027-10-31T00:30:00Z', '2027-10-31T01:30:00Z'])(
     'an end in the hour in which clocks are changed, %s, is kept',
     async (at) => {
