@@ -153,14 +153,18 @@ export function sessionsApi(
     sameOrigin: () => refuseOtherOrigins,
     flash(req) {
       const visit = visitBehind(req)
-      return flashOver(
+      const { add, take } = flashOver(
         () => visit.claim.known?.notes,
-        (change) => quietly(() => visit.updateNotes(change)),
+        (change) => visit.updateNotes(change),
       )
+      return {
+        add: (type, message) => quietly(() => add(type, message)),
+        take: (type) => quietly(() => take(type)),
+      }
     },
-    get users() {
+    get users(): UserSessionsApi {
       if (!users) throw new OptionError('sessions.users needs the option user, which tells whose session it is')
-      return userSessionsApi(users, store as RecordStore, {
+      const { list, end, endAll, endOthers, index } = userSessionsApi(users, store as RecordStore, {
         sessionOf: (req) => visitIn(req) && ((req as VisitedRequest)[property] as StoredLive | undefined),
         leave: (key) => settings.underWay.leave(key),
         async enter(id) {
@@ -172,6 +176,13 @@ export function sessionsApi(
           return true
         },
       })
+      return {
+        list,
+        end: (user, handle) => quietly(() => end(user, handle)),
+        endAll: (user) => quietly(() => endAll(user)),
+        endOthers: (req) => quietly(() => endOthers(req)),
+        index: (onProgress) => quietly(() => index(onProgress)),
+      }
     },
   }
   return api

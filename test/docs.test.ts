@@ -82,6 +82,50 @@ describe('the code in the documentation runs', () => {
   }
 })
 
+describe('the WebSocket servers of the documentation, while their store fails', () => {
+  const [socketIo, anyServer] = snippetsOf('docs/websockets.md').map(({ code }) => code) as [string, string]
+
+  /** Runs a server of the page, with a client in the same process: what that prints, if the process lives to its end. */
+  function run(name: string, server: string, fails: string, client: string): string {
+    const file = path.join(folder, `${name}.js`)
+    const code = server.replace('server.listen(3000)', 'server.listen(0, () => client(server.address().port))')
+    expect(code).not.toBe(server)
+    const cookie = `'connect.sid=' + encodeURIComponent('s:' + require('cookie-signature').sign('an-id', process.env.SESSION_SECRET))`
+    writeFileSync(
+      file,
+      `const { MemoryStore } = require('sessile')
+      MemoryStore.prototype.${fails} = () => Promise.reject(new Error('the store is away'))
+      const headers = { cookie: ${cookie} }
+      async function client(port) { ${client} }
+      ${code}`,
+    )
+    const { status, stdout } = spawnSync(process.execPath, [file], {
+      cwd: folder,
+      encoding: 'utf8',
+      env: { ...process.env, SESSION_SECRET: 'a secret for the documentation, long enough' },
+      timeout: 20_000,
+    })
+    expect(status).toBe(0)
+    return stdout
+  }
+
+  test('a handshake is refused, and the process lives', () => {
+    const client = `
+      const socket = require('node:net').connect(port)
+      socket.write('GET / HTTP/1.1\\r\\nHost: a\\r\\nConnection: Upgrade\\r\\nUpgrade: websocket\\r\\nCookie: ' + headers.cookie + '\\r\\n\\r\\n')
+      socket.once('data', (text) => { console.log(String(text).split('\\r')[0]); setImmediate(() => process.exit()) })`
+    expect(run('upgrade', anyServer, 'read', client)).toBe('HTTP/1.1 503 Service Unavailable\n')
+  })
+
+  test('a socket of socket.io whose session cannot be stored is closed, and the process lives', () => {
+    const client = `
+      const socket = require('socket.io-client').io('http://127.0.0.1:' + port, { reconnection: false })
+      socket.on('connect', () => socket.emit('name', 'ada'))
+      socket.on('disconnect', (reason) => { console.log(reason); setImmediate(() => process.exit()) })`
+    expect(run('socket-io', socketIo, 'write', client)).toBe('io server disconnect\n')
+  })
+})
+
 test('the links between the pages lead somewhere', () => {
   const headings = (page: string): string[] =>
     [...readFileSync(path.join(root, page), 'utf8').matchAll(/^#+ (.*)$/gm)].map(({ 1: heading = '' }) =>

@@ -112,6 +112,27 @@ describe('the mistakes that are noticed while an app is developed, each told onc
     expect(told).toEqual([])
   })
 
+  test('nor a change after the response that the handler stores itself', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    const session = await load()
+    const store = new session.MemoryStore()
+    let stored: Promise<unknown> | undefined
+    const job: Handler = (req, res) => {
+      res.send('started')
+      res.once('finish', () => {
+        Object.assign(req.session, { done: true })
+        stored = req.session.save()
+      })
+    }
+    await hintsOf({ store }, job)
+    await stored
+    expect(Object.values(store.sessions)).toEqual([expect.stringContaining('"done":true')])
+    expect(vi.getTimerCount()).toBeGreaterThan(0)
+    vi.advanceTimersByTime(1000)
+    await warned()
+    expect(told).toEqual([])
+  })
+
   test('an error at the end that is given to nobody, as the middleware was wrapped in a promise', async () => {
     const session = await load()
     const sessions = session({ secret, resave: false, saveUninitialized: false })

@@ -1,6 +1,8 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
+import { spawnSync } from 'node:child_process'
 import { createSecretKey } from 'node:crypto'
 import { once } from 'node:events'
+import path from 'node:path'
 import { sign, unsign } from 'cookie-signature'
 import express from 'express'
 import original from 'express-session'
@@ -101,7 +103,7 @@ describe('what cannot be used is refused when the middleware is made', () => {
 
   const store = new session.MemoryStore()
   test.each<[unknown[], RegExp]>([
-    [[secret, { store }, 5], /takes a secret and an object of options, and nothing more$/],
+    [[secret, { store }, 5], /takes a secret and an object of options, and nothing more;/],
     [[secret, undefined], /what follows the secret in session\(\) must be an object of options; it is undefined$/],
     [[secret, null], /what follows the secret .* it is null$/],
     [[secret, 'another secret'], /what follows the secret .* it is "another secret"$/],
@@ -117,6 +119,26 @@ describe('what cannot be used is refused when the middleware is made', () => {
     const make = (): unknown => (session as (...given: unknown[]) => unknown)(...given)
     expect(make).toThrow(message)
     expect(make).toThrow(TypeError)
+  })
+
+  test('app.use(session), without the call, is an error that shows the call', async () => {
+    const app = express()
+    app.use(session as never)
+    app.use(((error: Error, _req, res, _next) => void res.send(error.message)) as express.ErrorRequestHandler)
+    expect((await request(app).get('/')).text).toMatch(/app\.use\(session\(secret\)\)/)
+  })
+
+  test('a secret that is undefined or empty among the options is told when the middleware is made, in production, too', () => {
+    const library = JSON.stringify(path.resolve('dist'))
+    const program = `
+      const session = require(${library})
+      process.on('warning', ({ code, message }) => console.log(code, message))
+      session({ secret: process.env.NOWHERE, resave: false, saveUninitialized: false, store: new session.MemoryStore() })`
+    const { stdout } = spawnSync(process.execPath, ['-e', program], {
+      encoding: 'utf8',
+      env: { ...process.env, NODE_ENV: 'production', NO_DEPRECATION: 'express-session' },
+    })
+    expect(stdout).toMatch(/^SESSION_OPTION secret option is undefined or empty, .*environment variable/)
   })
 
   test('deprecation notices name the line that calls session(), each of them', () => {

@@ -32,6 +32,9 @@ export function isoText(date: Date): string {
   return `${iso.of(date)}${ms < 10 ? '00' : ms < 100 ? '0' : ''}${ms}Z`
 }
 
+/** The last date that JavaScript has, in ms. */
+export const LAST_DATE = 8.64e15
+
 /** Whether a value is a valid Date. */
 export function isTime(value: unknown): value is Date {
   return value instanceof Date && !Number.isNaN(value.getTime())

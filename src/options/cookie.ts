@@ -5,7 +5,8 @@ import type { CookieOptions } from '../session/cookie-options'
 
 export const COOKIE_CHECKS: Record<keyof CookieOptions, Check> = {
   maxAge: given(a('a number of ms that leads to a date', (value) => value instanceof Date || isInReach(value))),
-  expires: given(a('a Date', (value) => value instanceof Date || typeof value === 'number')),
+  // A number, which is no Date, has always counted as a lifetime.
+  expires: given(a('a Date', (value) => value instanceof Date || isInReach(value))),
   path: given(a("a string that begins with '/'", (value) => typeof value === 'string' && value.startsWith('/'))),
   domain: given(aString),
   httpOnly: aFlag,

@@ -23,7 +23,11 @@ export function optionsOfCall(given: Given): SessionOptions {
       'session() was given a secret that is undefined or empty; is the environment variable set that it comes from?',
     )
   }
-  if (given.length > 2) throw new OptionError('session() takes a secret and an object of options, and nothing more')
+  if (given.length > 2) {
+    throw new OptionError(
+      'session() takes a secret and an object of options, and nothing more; is it app.use(session) in place of app.use(session(secret))?',
+    )
+  }
   if (isSecret(first) || Array.isArray(first)) {
     return given.length === 1 ? recommended(first) : withRecommended(first, further)
   }

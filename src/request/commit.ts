@@ -5,7 +5,7 @@ import { isSessionError, warnOnce } from '../base/errors'
 import { afterwards, isPromise, rescue, type MaybePromise } from '../base/maybe-promise'
 import type { Transport } from '../options/options'
 import type { EndOfResponse } from '../response/response-end'
-import { writeSessionCookie } from '../response/set-cookie'
+import { checkSettings, writeSessionCookie } from '../response/set-cookie'
 import { shieldSocket } from '../response/held-response'
 import type { Cookie } from '../session/cookie'
 import { cookieOf } from '../session/noted'
@@ -76,10 +76,11 @@ export class Commit implements EndOfResponse {
     // Tried before waiting: if the session cannot be serialised, a different answer is still possible.
     const session = visit.place.peek()
     if (session && session !== UNSEEN) serializeData(session, visit.settings.serializer)
-    return pending.then(() => {
+    // Who has given a callback is called first: a login puts its user into the session there, and may go on with a save.
+    return pending.then(callbacks).then(() => {
       // Nobody waits for a save before which the response has ended: if it failed, it is tried again, and told here.
       visit.comparison.forgetFailure()
-      return this.#commitNow()
+      return this.#commit()
     })
   }
 
@@ -109,6 +110,9 @@ export class Commit implements EndOfResponse {
     debug('%s: %s', decision.action, decision.reason)
     if (decision.action === 'nothing' && visit.state === 'new' && wasIdRead) {
       visit.settings.hints?.idOfUnstored(visit.req.url)
+    }
+    if (decision.setCookie && !this.#headersGone && !visit.settings.transport) {
+      checkSettings(visit.settings.name, settingsToSend(cookieOf(live)))
     }
     const done = this.#carryOut(decision, live, text)
     if (session) this.#watchForLateChanges(live)
@@ -379,6 +383,9 @@ export class Commit implements EndOfResponse {
     }
   }
 }
+
+/** Resolves when the callbacks have been called of what has ended just now: that is done in the next tick. */
+const callbacks = (): Promise<void> => new Promise((resolve) => process.nextTick(process.nextTick, resolve))
 
 /** What is sent of a cookie: nothing of a plain object that the application has put in its place, as in express-session. */
 function settingsToSend(cookie: Cookie): Partial<Cookie['data']> {

@@ -154,8 +154,10 @@ export class Visit implements Owner {
 
   // The session's methods.
 
-  save(session: Session): MaybePromise<void> {
-    return this.#inTurn('save', () => this.#trySave(session))
+  async save(session: Session): Promise<void> {
+    await this.#inTurn('save', () => this.#trySave(session))
+    // Who goes on with the session of this request after a save, as Passport does, must hear that there is none.
+    if (this.#gone?.has(session)) throw destroyedHere(session.id, false)
   }
 
   /** Stores a session for the application, and remembers that it was told of a failure. */

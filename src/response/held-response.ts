@@ -13,9 +13,21 @@ export type HeldResponse = ServerResponse & {
 /** What a response looks like while it waits for the commit: as after any `end`. A function that was returned undoes it. */
 type Undo = () => void
 
-/** Whether a header block that Node has made can be taken back: on HTTP/1, until the first byte of the body. */
+/** Whether a header block that was made can be taken back: on HTTP/1 of Node and Deno, until the first byte of the body. */
 export function canTakeBack(res: HeldResponse): boolean {
-  return res instanceof ServerResponse && Object.hasOwn(res, '_header')
+  return res instanceof ServerResponse && Object.hasOwn(res, '_header') && areHeadsTakenBack()
+}
+
+let takenBack: boolean | undefined
+
+/** Found out by trying: Bun's responses look like Node's, and have another place for what is sent. */
+function areHeadsTakenBack(): boolean {
+  if (takenBack === undefined) {
+    const res = new ServerResponse({} as IncomingMessage)
+    draftHead(res, [200])()
+    takenBack = !res.headersSent
+  }
+  return takenBack
 }
 
 /**

@@ -89,7 +89,7 @@ class HeldEnd {
       else waiting.set(res, [this])
       onHeaders(res, onHead)
       this.#writeHead = res.writeHead
-      res.writeHead = this.#onWriteHead.bind(this) as HeldResponse['writeHead']
+      res.writeHead = this.#onWriteHead.bind<HeldResponse['writeHead']>(this)
     }
     if (typeof this.#flushHeaders === 'function') res.flushHeaders = this.#onFlush.bind(this)
     if (typeof this.#write === 'function') res.write = this.#onWrite.bind(this)
@@ -328,7 +328,7 @@ class HeldEnd {
 const waiting = hiddenSlot<HeldEnd[]>()
 
 function onHead(this: ServerResponse): void {
-  HeldEnd.headOf(this as HeldResponse)
+  HeldEnd.headOf(this)
 }
 
 /** Of HTTP/2 (RFC 9113, section 7). To load `node:http2` for it takes longer than to load all of this package. */

@@ -16,6 +16,14 @@ export function writeSessionCookie(res: ServerResponse, name: string, encoded: s
   res.setHeader('Set-Cookie', others === undefined ? [header] : ([] as string[]).concat(others, header))
 }
 
+/**
+ * Finds out whether a cookie can be sent with these settings, while the answer can still be another one.
+ * @throws TypeError that names the setting with which it cannot
+ */
+export function checkSettings(name: string, settings: CookieSettings): void {
+  toSetCookie(name, '', settings)
+}
+
 /** A Set-Cookie header without its value and expiry: `name=` value `middle` expiry `end`. */
 interface Template {
   readonly name: string

@@ -2,6 +2,7 @@ import { SessionError } from '../base/errors'
 import { hiddenSlot } from '../base/hidden-slot'
 import { answer, type Callback, type MaybePromise } from '../base/maybe-promise'
 import { callStore } from '../base/store-call'
+import { LAST_DATE } from '../base/moments'
 import type { SessionData } from './augmented'
 import type { Cookie } from './cookie'
 import { cookieOf, noteFor, notingPrototype, startNoting, unnoted } from './noted'
@@ -198,7 +199,9 @@ defineMethod('touch', function touch() {
 
 defineMethod('resetMaxAge', function resetMaxAge() {
   const cookie = cookieOf(this)
-  cookie.maxAge = cookie.originalMaxAge as number
+  // Who wants a session for ever takes the last date there is: it cannot be renewed beyond that.
+  const lifetime = cookie.originalMaxAge as number
+  if (!(lifetime > LAST_DATE - Date.now() && lifetime <= LAST_DATE)) cookie.maxAge = lifetime
   return this
 })
 

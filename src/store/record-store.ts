@@ -3,6 +3,7 @@ import type { SessionData } from '../session/augmented'
 import { plainRecord, type Serializer } from '../session/text'
 import { SessionError, shortened } from '../base/errors'
 import { afterwards, all, answer, atOnce, isPromise, type Callback, type MaybePromise } from '../base/maybe-promise'
+import { LAST_DATE } from '../base/moments'
 import { Store } from './store'
 
 export type { Serializer }
@@ -134,7 +135,9 @@ export abstract class RecordStore extends Store {
     }
     const cookie = data?.cookie
     if (cookie?.expires) {
-      cookie.expires = typeof cookie.expires === 'number' ? record.expires : new Date(record.expires).toISOString()
+      // A store that counts in what is left may come out behind the last date.
+      const expires = Math.min(record.expires, LAST_DATE)
+      cookie.expires = typeof cookie.expires === 'number' ? expires : new Date(expires).toISOString()
     }
     return data as SessionData
   }

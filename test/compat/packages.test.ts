@@ -57,6 +57,15 @@ describe('passport 0.7 with passport-local, and connect-flash', () => {
     browser.cookies.set('connect.sid', before.slice('connect.sid='.length))
     expect(await browser.body('/me')).toBe('{}')
   })
+
+  test('a logout whose session is destroyed at the same time is told so, and ends no process', async () => {
+    const browser = program.browser()
+    await browser.get('/login?username=ada&password=right')
+    const before = browser.cookie
+    expect(await browser.body('/logout-and-destroy')).toBe('ERR_SESSION_DESTROYED')
+    browser.cookies.set('connect.sid', before.slice('connect.sid='.length))
+    expect(await browser.body('/me')).toBe('{}')
+  })
 })
 
 /** What every store does for an app. */
@@ -182,5 +191,26 @@ describe('socket.io with io.engine.use', () => {
     await new Promise((resolve) => socket.once('connect_error', resolve))
     expect(program.alive).toBe(true)
     expect(await program.browser().body('/me')).toBe('undefined undefined')
+  })
+})
+
+describe('responses that are not Node’s own', () => {
+  test.each([
+    '@codegenie/serverless-express',
+    '@vendia/serverless-express',
+    '@h4ad/serverless-adapter',
+    '@h4ad/serverless-adapter, streaming',
+    'serverless-http',
+    'light-my-request',
+    'node-mocks-http',
+    '@fastify/express',
+    'engine.io',
+  ])('%s: status, body, cookie and session arrive, from stores that answer at once and later', async (name) => {
+    // Some of them change what others find on Node's responses, so each has a process of its own.
+    const program = await project.start('responses.cjs')
+    expect((await program.ready).sessions).toBe('sessile')
+    expect(await program.browser().body(`/${encodeURIComponent(name)}`)).toBe('[]')
+    expect(program.alive).toBe(true)
+    await program.stop()
   })
 })

@@ -685,17 +685,54 @@ test('a session whose expiry cannot be renewed: the answer is whole, its connect
   })
 })
 
-test('a cookie that cannot be sent does not cut the answer off, and is told', async () => {
-  const { listener, told } = telling({ store: classicStore(session) }, (req, res) => {
+test('an error page in place of an answer whose session could not be stored has no header of that answer', async () => {
+  const store = classicStore(session)
+  store.set = (_id, _data, callback) => setImmediate(() => callback?.(new Error('the store is full')))
+  const app = appOf([session({ ...OPTIONS, store, onSaveError: 'error' })], (req, res) => {
     req.session['views'] = 1
-    req.session.cookie.domain = 'a b;c'
-    res.end('the answer')
+    res.set({ 'Cache-Control': 'public, max-age=600', Location: '/next', 'Last-Modified': new Date(0).toUTCString() })
+    res.status(201).send('the answer')
   })
-  await withServer(listener, async ({ get }) => {
-    expect((await get('/')).body).toBe('the answer')
-    await settled()
+  await withServer(app, async ({ get }) => {
+    const { body, headers, status } = await get('/')
+    expect({ body, status }).toEqual({ body: 'the store is full', status: 500 })
+    for (const name of ['cache-control', 'location', 'last-modified', 'set-cookie'])
+      expect(headers).not.toHaveProperty(name)
   })
-  expect(told).toEqual(['option domain is invalid'])
+})
+
+describe('a cookie that cannot be sent', () => {
+  const settings = { domain: 'a.com:3000', path: '/a;b', sameSite: 'some', priority: 'some' }
+
+  test.each(Object.entries(settings))(
+    'for its %s: the error names it, and no session is stored',
+    async (name, value) => {
+      const store = classicStore(session)
+      const app = appOf([session({ ...OPTIONS, store })], (req, res) => {
+        req.session['views'] = 1
+        Object.assign(req.session.cookie, { [name]: value })
+        res.send('the answer')
+      })
+      await withServer(app, async ({ get }) =>
+        expect(await get('/')).toMatchObject({ status: 500, body: `option ${name} is invalid` }),
+      )
+      expect(store.calls).toEqual([])
+    },
+  )
+
+  test('of a stream: it is not cut off, and the error is told', async () => {
+    const { listener, told } = telling({ store: classicStore(session) }, (req, res) => {
+      req.session['views'] = 1
+      req.session.cookie.domain = 'a b;c'
+      res.write('the ')
+      res.end('answer')
+    })
+    await withServer(listener, async ({ get }) => {
+      expect((await get('/')).body).toBe('the answer')
+      await settled()
+    })
+    expect(told).toEqual(['option domain is invalid'])
+  })
 })
 
 test('pipelined requests on one socket are answered in their order, each by its own session', async () => {

@@ -129,4 +129,18 @@ describe('express-session@npm:sessile', { timeout: 120_000 }, () => {
     expect(await install('pinned', { dependencies })).toEqual({ sessile: true, others: [] })
     expect(await install('overridden', { dependencies, overrides })).toEqual({ sessile: true, others: ['pinned'] })
   })
+
+  test('takes the place of the original in a project that has a lock file, if both entries are written at once', async () => {
+    const dependencies = { 'express-session': '1.19.0', pinned: '*', dependent: '*' }
+    expect(await install('locked', { dependencies })).toEqual({ sessile: false, others: ['pinned', 'dependent'] })
+    expect(
+      await install('locked', {
+        dependencies: { ...dependencies, 'express-session': 'npm:sessile@^1.20.0' },
+        overrides,
+      }),
+    ).toEqual({
+      sessile: true,
+      others: ['pinned', 'dependent'],
+    })
+  })
 })

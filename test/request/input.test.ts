@@ -6,6 +6,7 @@ import session from '../../src'
 import { OPTIONS, record, type AnySession } from '../faults/fault'
 import { SECRET, withServer } from '../support/app'
 import { RawConnection } from '../support/raw'
+import { signedCookie } from '../support/set-cookie'
 
 const ID = 'ada-0123456789abcdefghijkl'
 // eslint-disable-next-line no-control-regex -- just these
@@ -215,4 +216,16 @@ test('at most eight cookies of the name that may be signed are verified', () => 
   verify.mockClear()
   expect(userOf([...Array<string>(300).fill(forged), valid])).toBeUndefined()
   expect(verify).toHaveBeenCalledTimes(8)
+})
+
+test.each([
+  ['one that is made up', 'another secret'],
+  ['one of a session that has ended', SECRET],
+])('a cookie that was planted in front, %s, logs nobody out', (_which, secret) => {
+  const store = new session.MemoryStore()
+  store.sessions[ID] = record({ user: 'ada' })
+  const cookie = `${signedCookie('planted', secret)}; ${signedCookie(ID, SECRET)}`
+  const req = { url: '/', headers: { cookie } }
+  session({ ...OPTIONS, store })(req as never, {} as never, () => undefined)
+  expect(req).toMatchObject({ sessionID: ID, session: { user: 'ada' } })
 })

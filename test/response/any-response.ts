@@ -17,6 +17,9 @@ class LaterStore extends session.MemoryStore {
   override write(...args: Parameters<session.MemoryStore['write']>) {
     return later(() => super.write(...args)) as never
   }
+  override remove(...args: Parameters<session.MemoryStore['remove']>) {
+    return later(() => super.remove(...args)) as never
+  }
 }
 
 const later = <T>(work: () => T): Promise<T> =>

@@ -3,6 +3,8 @@ import express from 'express'
 import request from 'supertest'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import session, { MemoryStore, type SessionOptions } from '../../src'
+import { appWithSessions } from '../faults/fault'
+import { visitAndSettle, type Jar } from '../support/browser'
 import { signedCookie } from '../support/set-cookie'
 
 const secret = 'a secret that is long enough for these tests'
@@ -156,6 +158,42 @@ describe('events: each once, on the emitter and on its channel', () => {
     await agent.get('/').expect(200)
     expect(told()).toEqual([['storeError', { error: broken, id: expect.any(String) as string }]])
   })
+
+  test.each(['error', 'skip'] as const)(
+    'failure: each of the store, though the error handler has it, or nobody; with onLoadError %s',
+    async (onLoadError) => {
+      const store = new session.MemoryStore()
+      const { app, sessions } = appWithSessions({ store, onLoadError, onSaveError: 'error' }, (req, res) => {
+        if (req.session) req.session['n'] = ((req.session['n'] as number | undefined) ?? 0) + 1
+        res.send('answered')
+      })
+      const failures: object[] = []
+      sessions.events.on('failure', (failure) => failures.push(failure))
+      const jar: Jar = {}
+      await visitAndSettle(app, '/', jar)
+      expect(failures).toEqual([])
+
+      const away = new Error('the store is away')
+      const fails = (): never => Promise.reject(away) as never
+      const seen = (operation: string) => ({
+        operation,
+        id: expect.any(String) as string,
+        error: away,
+        duration: expect.any(Number) as number,
+      })
+      Object.assign(store, { write: fails })
+      await visitAndSettle(app, '/', jar)
+      await visitAndSettle(app, '/', {})
+      expect(failures).toEqual([seen('save'), seen('save')])
+
+      failures.splice(0)
+      Object.assign(store, { read: fails, remove: fails })
+      await visitAndSettle(app, '/', jar)
+      await sessions.get('an id').catch(() => undefined)
+      await sessions.destroy('an id').catch(() => undefined)
+      expect(failures).toEqual([seen('load'), seen('load'), seen('destroy')])
+    },
+  )
 
   test('a listener that is taken off hears nothing; one for once hears one', async () => {
     const sessions = session({ secret, resave: false, saveUninitialized: true })

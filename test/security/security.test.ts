@@ -2,6 +2,9 @@ import express from 'express'
 import request from 'supertest'
 import { describe, expect, test, vi, afterEach } from 'vitest'
 import session from '../../src'
+import { appWithSessions } from '../faults/fault'
+import { visitAndSettle, type Jar } from '../support/browser'
+import { setCookies } from '../support/set-cookie'
 
 const secret = 'a secret that is long enough for these tests'
 const MINUTE = 60_000
@@ -199,6 +202,27 @@ describe('the cookie', () => {
     expect(removal).toBe('connect.sid=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly; SameSite=Lax')
   })
 })
+
+test.each([{ sameSite: 'auto' }, { secure: 'auto' }] as const)(
+  'clearCookie with unset: destroy and %j: the cookie is removed as it was set, for this connection',
+  async (cookie) => {
+    const { app } = appWithSessions({ clearCookie: true, unset: 'destroy', cookie }, (req, res) => {
+      if (req.path === '/out') (req as { session: unknown }).session = null
+      else req.session['user'] = 'ada'
+      res.send('done')
+    })
+    const jar: Jar = {}
+    const attributes = async (path: string): Promise<string[]> => {
+      const { headers } = await visitAndSettle(app, path, jar)
+      const [line = ''] = setCookies(Object.fromEntries(headers), 'connect.sid')
+      return line.split('; ').slice(1)
+    }
+    const set = await attributes('/')
+    const removed = await attributes('/out')
+    expect(removed).toContain('Expires=Thu, 01 Jan 1970 00:00:00 GMT')
+    expect(removed.filter((attribute) => !attribute.startsWith('Expires'))).toEqual(set)
+  },
+)
 
 describe("a user's sessions", () => {
   const user = (data: object): string | undefined => (data as { user?: string }).user

@@ -66,7 +66,7 @@ function visit(port, route, jar, { abort = false } = {}) {
       (res) => {
         const set = res.headers['set-cookie']?.[0]?.split(';')[0]
         if (set) {
-          if (jar.cookie && set !== jar.cookie && !route.startsWith('/login')) counts.renewals++
+          if (jar.cookie && set !== jar.cookie && !/^\/(?:login|bystanders)/.test(route)) counts.renewals++
           jar.cookie = set
         }
         let body = ''
@@ -156,6 +156,18 @@ async function visitor(number, servers) {
   }
 }
 
+/** Visitors of what is kept in the memory of the processes: half of them come back, and nobody asks how it is. */
+async function bystander(servers) {
+  const jars = servers.map(() => ({}))
+  for (let n = 0; Date.now() < until; n++) {
+    const at = n % servers.length
+    const route = ['bounded', 'losing', 'bounded', 'scan'][Math.floor(n / servers.length) % 4]
+    const { status, body } = await visit(servers[at].port, `/bystanders/${route}`, n % 2 ? {} : jars[at])
+    if (status !== 200) failures.push(`/bystanders/${route}: ${status}`)
+    if (route === 'scan' && body?.count > 500) failures.push(`a MemoryStore for 500 sessions has ${body.count}`)
+  }
+}
+
 let lastRestart = 0
 async function restarts() {
   while (Date.now() + RESTART_EVERY < until) {
@@ -195,7 +207,13 @@ const sampling = (async () => {
     await pause(5000)
   }
 })()
-await Promise.all([restarts(), sampling, ...Array.from({ length: VISITORS }, (_, n) => visitor(n, servers))])
+await Promise.all([
+  restarts(),
+  sampling,
+  bystander(servers),
+  bystander(servers),
+  ...Array.from({ length: VISITORS }, (_, n) => visitor(n, servers)),
+])
 samples.push(await heaps(servers))
 
 const [first, last] = [samples[0], samples.at(-1)]

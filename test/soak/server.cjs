@@ -5,6 +5,42 @@ const { createClient } = require('redis')
 const session = require('../..')
 const { RedisStore } = require('../../dist/stores/redis')
 
+/** Whose every third callback is lost. */
+class LosingStore extends session.Store {
+  #sessions = new session.MemoryStore({ max: 1000 })
+  #calls = 0
+  get(id, callback) {
+    this.#sessions.get(id, callback)
+  }
+  set(id, data, callback) {
+    this.#sessions.set(id, data, ++this.#calls % 3 === 0 ? () => undefined : callback)
+  }
+  destroy(id, callback) {
+    this.#sessions.destroy(id, callback)
+  }
+}
+
+/** What is kept in the memory of this process must not grow: a full MemoryStore, scans that are left, lost callbacks. */
+function bystanders() {
+  const router = express.Router()
+  const bounded = new session.MemoryStore({ max: 500 })
+  const options = { secret: 'another secret for the soak run, long enough', resave: false, saveUninitialized: false }
+  const count = (req, res) => {
+    req.session.views = (req.session.views ?? 0) + 1
+    res.json({ views: req.session.views })
+  }
+  router.get('/bounded', session({ ...options, store: bounded, hints: false }), count)
+  router.get('/losing', session({ ...options, store: new LosingStore(), timeout: 200, hints: false }), count)
+  router.get('/scan', async (req, res) => {
+    for await (const { id } of bounded.records()) {
+      await bounded.remove(id)
+      break
+    }
+    res.json({ count: await bounded.length() })
+  })
+  return router
+}
+
 async function main() {
   const client = createClient({ url: `redis://127.0.0.1:${process.argv[2]}`, disableOfflineQueue: true })
   client.on('error', () => {})
@@ -22,6 +58,7 @@ async function main() {
     hints: false,
   })
   const app = express()
+  app.use('/bystanders', bystanders())
   app.use(sessions)
   app.get('/login', async (req, res) => {
     await req.session.regenerate()

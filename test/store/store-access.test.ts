@@ -40,6 +40,18 @@ describe('classic stores', () => {
     expect(store.calls).toEqual(['get', 'destroy'])
   })
 
+  test('nor is it after ten thousand other sessions have been destroyed, as anybody can have them be', async () => {
+    const store = classicStore(session as never, new Map([['a', '{"cookie":{}}']]))
+    const access = storeAccess(store, settings())()
+    const from = (await access.load('a')) as Known
+    await access.destroy('a')
+    for (let n = 0; n < 10_100; n++) await access.destroy(`other ${n}`)
+    await expect(async () => access.write(sessionOf('a'), '{}', from)).rejects.toMatchObject({
+      code: 'ERR_SESSION_DESTROYED',
+    })
+    expect(store.records.has('a')).toBe(false)
+  })
+
   test('whoever writes to a session waits for those who came before', async () => {
     const order: string[] = []
     const going: (() => void)[] = []

@@ -475,6 +475,24 @@ describeWith('mysql', 'MysqlStore', () => {
     test('a pool that gives its other users rows of another shape', () =>
       works(newStore({ pool: database.newPool({ rowsAsArray: true, typeCast: false, namedPlaceholders: true }) })))
 
+    test('numbers that come as texts, as with bigNumberStrings those of a table of another make', async () => {
+      const tableName = unique()
+      await database.run(
+        `CREATE TABLE ${tableName} (session_id varchar(128) COLLATE utf8mb4_bin PRIMARY KEY, expires bigint unsigned NOT NULL, data mediumtext)`,
+      )
+      await database.run(
+        `CREATE TABLE ${tableName}_user (user_id varbinary(767), session_id varchar(128) COLLATE utf8mb4_bin, expires bigint unsigned NOT NULL, PRIMARY KEY (user_id, session_id))`,
+      )
+      const store = newStore({ pool: database.newPool({ supportBigNumbers: true, bigNumberStrings: true }), tableName })
+      await works(store)
+      await store.write('lives', text(), inAnHour(), 'absent')
+      await store.link('ada', 'lives', inAnHour())
+      await store.link('ada', 'outlasted', anHourAgo())
+      await store.write('outlasted', text(), inAnHour(), 'absent')
+      await store.link('ada', 'gone', anHourAgo())
+      expect((await store.linked('ada')).toSorted()).toEqual(['lives', 'outlasted'])
+    })
+
     test.each([true, '_'] as const)('a pool that nests its rows by table: %j', (nestTables) =>
       works(newStore({ pool: database.newPool({ nestTables }) })),
     )

@@ -32,6 +32,10 @@ app.get('/failed', (req, res) => res.send(req.flash('error').join()))
 app.get('/me', (req, res) => res.send(JSON.stringify({ user: req.user?.name, cart: req.session.cart })))
 app.get('/cart', (req, res) => res.send(String((req.session.cart = req.query.put))))
 app.get('/logout', (req, res, next) => req.logout((error) => (error ? next(error) : res.redirect('/me'))))
+app.get('/logout-and-destroy', (req, res) => {
+  req.logout((error) => res.send(error ? error.code : 'out'))
+  req.session.destroy(() => undefined)
+})
 
 const server = app.listen(0, '127.0.0.1', () => {
   process.send({ port: server.address().port, sessions: require('express-session/package.json').name })
