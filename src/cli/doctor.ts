@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { createRequire } from 'node:module'
 import { Envelope } from '../features/sealing/envelope'
-import { messageOf, type OpenedStore } from './open-store'
+import { isTableMissing, messageOf, type OpenedStore } from './open-store'
 import { fromNow, size } from './print'
 import { parseGiven, StoredSessions, type Secrets } from './sessions'
 
@@ -75,7 +75,7 @@ function examineSecrets({ secret, encryption, hashIds }: Secrets, add: Add): voi
     length(
       'hashing',
       'the key in SESSILE_HASH_IDS',
-      String(hashIds.key),
+      hashIds.key,
       'make one of 32 random bytes; sessions of before are lost with it.',
     )
   }
@@ -110,14 +110,14 @@ async function examineStore({ store }: OpenedStore, add: Add): Promise<void> {
     add('store', 'a session was written, read, renewed, and removed', !isKept && lag)
     add('latency', ...latency(await timesOfReads(() => store.read(id))))
   } catch (error) {
+    if (isTableMissing(error)) return // as its own check has found
     return add('store', 'a session written, read, renewed, and removed', messageOf(error))
   }
   try {
     await store.linked?.('doctor')
     add('users', 'the index of users can be read')
   } catch (error) {
-    const isMissing = (error as { code?: string }).code === 'ERR_SESSION_OPTION'
-    if (isMissing) add('users', 'there is no index of users, which only the option user needs')
+    if (isTableMissing(error)) add('users', 'there is no index of users, which only the option user needs')
     else add('users', 'the index of users', messageOf(error))
   }
 }
@@ -231,7 +231,7 @@ function examineCookie({ name, size: bytes, attributes }: SentCookie, isHttps: b
       ? `Other sites can have it sent: guard against forged requests (CSRF), or ${lax}`
       : 'Browsers refuse SameSite=None without Secure: set cookie.secure.'
     : !attributes.has('samesite') && `Browsers differ in what they make of that: ${lax}`
-  add('cookie', `SameSite=${attributes.get('samesite') ?? ''}`, sameSite)
+  add('cookie', attributes.has('samesite') ? `SameSite=${attributes.get('samesite')}` : 'no SameSite', sameSite)
   add('cookie', `Path=${path}`, path !== '/' && `Pages outside of ${path} have no session: leave cookie.path '/'.`)
   const domain = attributes.get('domain')
   const wide = `All hosts below ${domain} get it, and can set one like it: leave out cookie.domain, unless they share the login.`

@@ -1,12 +1,12 @@
 #!/usr/bin/env node
 import { createRequire } from 'node:module'
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { worthOf, type Worth } from '../request/tokens'
 import { examine } from './doctor'
 import { moveSessions } from './move'
-import { messageOf, openStore, UsageError, type OpenedStore, type StoreOptions } from './open-store'
+import { isTableMissing, messageOf, openStore, UsageError, type OpenedStore, type StoreOptions } from './open-store'
 import { fromNow, json, number, print, short, size, table } from './print'
 import { parseGiven, secretsIn, StoredSessions, type Given, type Stored } from './sessions'
-import { worthOf } from '../request/tokens'
 
 interface Common extends StoreOptions {
   store: string
@@ -107,9 +107,12 @@ command('show <session>', 'shows a session, by its ID, its beginning as it is li
       const given = parseGiven(text, secrets)
       const stored = await findOne(sessionsOf(opened, options), given)
       const { notes, record, unreadable, data } = stored
-      const cookie: Record<string, string> = given.isCookie ? cookieFacts(given, stored) : {}
-      if (Object.values(cookie).some((fact) => fact.startsWith('NOT '))) process.exitCode = FOUND_WRONG
-      if (options.json) return json({ ...described(stored), ...cookie, ...(options.data && { data }) })
+      const token =
+        given.isCookie && unreadable === undefined ? worthOf(given.token, notes, -Infinity, Date.now()) : undefined
+      if (given.isSigned === false || token === 'stale') process.exitCode = FOUND_WRONG
+      if (options.json) {
+        return json({ ...described(stored), signed: given.isSigned, token, ...(options.data && { data }) })
+      }
       const time = (at: number | undefined): string =>
         at === undefined ? 'not noted' : `${new Date(at).toISOString()} (${fromNow(at)})`
       const rows = {
@@ -121,7 +124,8 @@ command('show <session>', 'shows a session, by its ID, its beginning as it is li
         'new token': time(notes.renewed),
         ends: time(record.expires),
         size: size(Buffer.byteLength(record.text)),
-        ...cookie,
+        ...(given.isCookie && { signature: SIGNATURES[String(given.isSigned)] as string }),
+        ...(token && { token: WORTHS[token] }),
         ...(unreadable !== undefined && { data: unreadable }),
       }
       print(table(Object.entries(rows)))
@@ -201,9 +205,9 @@ command(
       warnOfUnreadable(counts.unreadable)
       if (options.json) return json(counts)
       print(
-        `${number(counts.inIndex)} sessions of users are in the index; of ${number(counts.noted)} the user is noted now.`,
+        `${number(counts.inIndex)} sessions are in the index of users; ${number(counts.noted)} of them had no user noted before.`,
       )
-    }, true),
+    }),
   )
 
 program
@@ -239,14 +243,17 @@ command('doctor', 'looks for what is wrong with a set-up, and says what to do')
 /** Opens the store for a command, and closes it after. */
 function run<Options extends Common, Argument>(
   action: (opened: OpenedStore, options: Options, argument: Argument) => Promise<void>,
-  create = false,
 ): (...args: unknown[]) => Promise<void> {
   return async (...args) => {
     // Commander passes the arguments, the options, and the command itself.
     const options = args.at(-2) as Options
-    const opened = await openStore(options.store, { prefix: options.prefix, table: options.table, create })
+    const opened = await openStore(options.store, { prefix: options.prefix, table: options.table })
     try {
       await action(opened, options, args[0] as Argument)
+    } catch (error) {
+      if (!isTableMissing(error)) throw error
+      const users = 'The one of users is made by an app with the option user; if it lacks that, give --user-key.'
+      throw new UsageError(`a table is missing at ${opened.name}: is --table right? ${users}`)
     } finally {
       await opened.close()
     }
@@ -266,23 +273,18 @@ async function findOne(sessions: StoredSessions, { key, isSigned }: Given): Prom
   throw new UsageError(`there is no session ${short(key)}: ${why}${unsigned}`)
 }
 
-/** What a cookie is worth to the app. */
-function cookieFacts({ token, isSigned }: Given, { notes, unreadable }: Stored) {
-  const worths = {
-    present: 'the present one',
-    former: 'the former one: good until the new one has come',
-    replaced: 'NOT good: it was replaced, and opens nothing',
-    stale: 'NOT good: it was replaced, and opens nothing',
-  }
-  return {
-    signature:
-      isSigned === undefined
-        ? 'not checked: set SESSION_SECRET'
-        : isSigned
-          ? 'good'
-          : 'NOT by SESSION_SECRET: the app takes it for none',
-    token: unreadable ?? worths[worthOf(token, notes, 0, Date.now())],
-  }
+const SIGNATURES: { [isSigned: string]: string } = {
+  true: 'good',
+  false: 'NOT by SESSION_SECRET: the app takes the cookie for none',
+  undefined: 'not checked: set SESSION_SECRET',
+}
+
+/** What a cookie is worth to the app. Where no grace period counts, none is `replaced`. */
+const WORTHS: Record<Worth, string> = {
+  present: 'the present one',
+  former: 'the former one: good until the new one has come',
+  replaced: 'replaced',
+  stale: 'NOT good: it was replaced by a new one, and opens nothing',
 }
 
 async function endAll(
@@ -348,7 +350,15 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit()
 })
 
-program.parseAsync().catch((error: unknown) => {
+/** An ID may begin like an option; of the options of one dash, none is so long. */
+function isId(argument: string): boolean {
+  return /^-[\w-]{11,}…?$/.test(argument) && !/^--[a-z-]+$/.test(argument)
+}
+
+const args = process.argv.slice(2)
+const ids = args.filter(isId)
+const others = args.filter((argument) => !isId(argument))
+program.parseAsync(ids.length > 0 ? [...others, '--', ...ids] : others, { from: 'user' }).catch((error: unknown) => {
   const isCommanders = error instanceof CommanderError
   process.exitCode = isCommanders && error.exitCode === 0 ? 0 : FAILED
   // Commander has told of its own.

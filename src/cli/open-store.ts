@@ -19,7 +19,7 @@ export interface OpenedStore {
   readonly name: string
   /** The server's software and its version. */
   readonly version: string
-  close(): Promise<void>
+  close(): unknown
 }
 
 /** What the operator has given cannot be done; the message says what to do. */
@@ -54,6 +54,9 @@ export async function openStore(url: string, options: StoreOptions): Promise<Ope
       throw new UsageError(`${scheme} takes --${kind.takes.join()}, not --${option}`)
     }
   }
+  if (scheme !== 'file' && !URL.canParse(url)) {
+    throw new UsageError("the store's URL cannot be parsed: are special characters of its password percent-encoded?")
+  }
   const name = scheme === 'file' ? url : shown(url)
   try {
     return { name, ...(await kind.open(url, options)) }
@@ -67,6 +70,12 @@ export function messageOf(error: unknown): string {
   const { message, code, errors, cause } = error as Error & { code?: string; errors?: unknown[] }
   if (message === 'fetch failed' && cause) return messageOf(cause)
   return message || (errors?.[0] ? messageOf(errors[0]) : code) || String(error)
+}
+
+/** Whether a store has no table, which it then tells how to make. */
+export function isTableMissing(error: unknown): boolean {
+  const { code, name } = ((error as Error).cause ?? {}) as { code?: string; name?: string }
+  return ['42P01', 'ER_NO_SUCH_TABLE'].includes(code ?? '') || name === 'ResourceNotFoundException'
 }
 
 /** What `redis` and `ioredis` have in common. */
@@ -89,7 +98,7 @@ async function openRedis(url: string, { prefix }: StoreOptions): Promise<Opening
   return {
     store: new RedisStore({ client, prefix }),
     version: software === undefined ? 'a server that does not tell its version' : `${software} ${version}`,
-    close: async () => void client.disconnect(),
+    close: () => client.disconnect(),
   }
 }
 

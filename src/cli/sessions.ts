@@ -1,13 +1,13 @@
 import { isUnreadable } from '../base/errors'
 import { Envelope, envelopeIn } from '../features/sealing/envelope'
-import { SealedStore, type HashIds } from '../features/sealing/sealed-store'
+import { SealedStore } from '../features/sealing/sealed-store'
 import { indexedStore, UserIndex } from '../features/users/user-index'
 import { Signer } from '../request/signer'
 import { parseHeld, type Held } from '../request/tokens'
 import type { SessionData } from '../session/augmented'
 import { NOTES, storedNotes, type SessionNotes } from '../session/notes'
 import type { RecordStore, SessionRecord } from '../store/record-store'
-import { messageOf, UsageError } from './open-store'
+import { UsageError } from './open-store'
 import { Progress, SHOWN_ID } from './print'
 
 /** In ms, of each step. */
@@ -17,7 +17,7 @@ const TIMEOUT = 30_000
 export interface Secrets {
   readonly secret: string | undefined
   readonly encryption: string[] | undefined
-  readonly hashIds: HashIds
+  readonly hashIds: boolean | { readonly key: string }
 }
 
 export function secretsIn(env: NodeJS.ProcessEnv): Secrets {
@@ -113,22 +113,13 @@ export class StoredSessions {
       for await (const stored of this.all()) if (stored.user === user) found.push(stored)
       return found
     }
-    for (const key of await this.#linked(user)) {
+    for (const key of (await this.store.linked?.(user)) ?? []) {
       const record = await this.store.read(key)
       const stored = record && this.stored(key, record)
       if (stored?.user === user) found.push(stored)
       else if (stored?.unreadable !== undefined) found.push({ ...stored, user })
     }
     return found
-  }
-
-  async #linked(user: string): Promise<string[]> {
-    try {
-      return (await this.store.linked?.(user)) ?? []
-    } catch (error) {
-      if ((error as { code?: string }).code !== 'ERR_SESSION_OPTION') throw error
-      throw new UsageError(`${messageOf(error)}\nIf the app does not have the option user, give --user-key.`)
-    }
   }
 
   /**
@@ -197,7 +188,9 @@ export interface Given extends Held {
   readonly isCookie: boolean
 }
 
+/** @throws UsageError when nothing is given */
 export function parseGiven(given: string, { secret }: Secrets): Given {
+  if (given.trim() === '') throw new UsageError('which session? The ID or the cookie is empty')
   const [, name, value = given] = /^([^=]+)=(s(?::|%3a).*)$/i.exec(given.trim()) ?? []
   const decoded = /^s%3a/i.test(value) ? decodeURIComponent(value) : value
   if (!decoded.startsWith('s:')) return { ...parseHeld(decoded), isSigned: undefined, isCookie: false }
