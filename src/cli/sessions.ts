@@ -188,11 +188,11 @@ export interface Given extends Held {
   readonly isCookie: boolean
 }
 
-/** @throws UsageError when nothing is given */
+/** @throws UsageError when nothing is given, or a part of a cookie that cannot be decoded */
 export function parseGiven(given: string, { secret }: Secrets): Given {
   if (given.trim() === '') throw new UsageError('which session? The ID or the cookie is empty')
   const [, name, value = given] = /^([^=]+)=(s(?::|%3a).*)$/i.exec(given.trim()) ?? []
-  const decoded = /^s%3a/i.test(value) ? decodeURIComponent(value) : value
+  const decoded = /^s%3a/i.test(value) ? decode(value) : value
   if (!decoded.startsWith('s:')) return { ...parseHeld(decoded), isSigned: undefined, isCookie: false }
   const isSignedBy = (secret: string, name?: string): boolean =>
     new Signer([secret], name).verify(decoded) !== undefined
@@ -200,5 +200,13 @@ export function parseGiven(given: string, { secret }: Secrets): Given {
     ...parseHeld(decoded.slice(2, decoded.lastIndexOf('.'))),
     isSigned: secret === undefined ? undefined : isSignedBy(secret) || isSignedBy(secret, name),
     isCookie: true,
+  }
+}
+
+function decode(value: string): string {
+  try {
+    return decodeURIComponent(value)
+  } catch {
+    throw new UsageError('the cookie cannot be decoded: is it whole?')
   }
 }
