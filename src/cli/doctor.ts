@@ -40,11 +40,11 @@ export async function examine(
   const findings: Finding[] = []
   const add: Add = (about, what, problem) => void findings.push({ about, what, ...(problem && { problem }) })
   examineVersions(opened, add)
-  examineSecrets(secrets, add)
+  const canOpen = examineSecrets(secrets, add)
   await examineStore(opened, add)
   if (url !== undefined) {
     const sent = await examineUrl(url, cookie, add)
-    if (sent) await examineBegun(sent, opened, secrets, add)
+    if (sent && canOpen) await examineBegun(sent, opened, secrets, add)
   }
   return findings
 }
@@ -58,7 +58,8 @@ function examineVersions({ version, name }: OpenedStore, add: Add): void {
   add('versions', `sessile ${own}, Node ${process.version.slice(1)}, ${version} at ${name}`, isOdd && odd)
 }
 
-function examineSecrets({ secret, encryption, hashIds }: Secrets, add: Add): void {
+/** Answers whether records can be opened with the keys. */
+function examineSecrets({ secret, encryption, hashIds }: Secrets, add: Add): boolean {
   const length = (about: string, name: string, key: string, remedy: string): void => {
     const bytes = Buffer.byteLength(key)
     add(about, `${name} has ${bytes} bytes`, bytes < SHORTEST_SECRET && `A short one can be guessed: ${remedy}`)
@@ -79,13 +80,15 @@ function examineSecrets({ secret, encryption, hashIds }: Secrets, add: Add): voi
       'make one of 32 random bytes; sessions of before are lost with it.',
     )
   }
-  if (!encryption) return
+  if (!encryption) return true
   const what = `SESSILE_ENCRYPTION has ${encryption.length === 1 ? 'a key' : `${encryption.length} keys`}`
   try {
     new Envelope(encryption)
     add('encryption', what)
+    return true
   } catch (error) {
     add('encryption', what, messageOf(error))
+    return false
   }
 }
 
@@ -202,7 +205,7 @@ const NO_SECRETS: Secrets = { secret: undefined, encryption: undefined, hashIds:
 
 function examineClock({ headers }: Response, add: Add): void {
   const ahead = Date.parse(headers.get('date') ?? '') - Date.now()
-  if (Math.abs(ahead) <= CLOCKS_APART) add('clock', "the app's machine and this one agree")
+  if (Math.abs(ahead) <= CLOCKS_APART) add('clock', "the app's machine and this one agree on the time")
   else if (Math.abs(ahead) > CLOCKS_APART) {
     const what = `the app's is ${Math.round(Math.abs(ahead) / 1000)} s ${ahead > 0 ? 'ahead of' : 'behind'} this machine's`
     add('clock', what, 'Sessions end too early or too late: have both synchronised by NTP.')
