@@ -1,6 +1,7 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createServer } from 'node:net'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { describeWith, describeWithProgram, freePort } from '../support/servers'
@@ -47,6 +48,28 @@ describe('the command line refuses, in a line and with the code 2,', { tags: ['s
       await refuses(['list', '-s', `${scheme}://127.0.0.1:${port}/test`], /^sessile: cannot open .*\n$/)
     }
     server.close()
+  })
+})
+
+describe('the examples', { tags: ['slow'] }, () => {
+  test('of the help and of the page are understood word for word', async () => {
+    const opened = await stores.sqlite()
+    const page = readFileSync(path.join(__dirname, '../../docs/command-line.md'), 'utf8')
+    const text = (await sessile(['--help'])).stdout + page
+    const lines = [...text.matchAll(/^ *(?:\$ )?npx (sessile .*)$/gm)].map(({ 1: line = '' }) => line)
+    expect(lines.length).toBeGreaterThan(8)
+    for (const line of new Set(lines.filter((line) => !line.includes('://')))) {
+      const command = line.replace('sessile', `"${process.execPath}" "${COMMAND}"`)
+      const env = { ...process.env, SESSILE_STORE: opened.url }
+      const { stdout, stderr } = spawnSync('sh', ['-c', `${command} --table ${opened.option[1]}`], {
+        encoding: 'utf8',
+        env,
+      })
+      expect(stdout + stderr, line).toMatch(
+        /^(0 sessions; 0 are signed in|There are no sessions of ada|.*no session 3fWq81hTzK0a)/,
+      )
+    }
+    await opened.close()
   })
 })
 
