@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { SECRET } from '../support/app'
 import { signedCookie } from '../support/set-cookie'
-import { describeWith } from '../support/servers'
-import { appOver, idOf, sessile, stores, told, type Opened } from './cli'
+import { describeWith, until } from '../support/servers'
+import { appOver, idOf, sessile, start, stores, told, type Opened } from './cli'
 
 const KEY = Buffer.from('a key of thirty-two bytes, for it').subarray(0, 32).toString('base64')
 const HASH = 'a key for hashing, of thirty-two bytes and more'
@@ -103,7 +103,7 @@ function commands(open: () => Promise<Opened>): void {
   })
 
   test('index enters those of before the option user, once, and keeps their ends', async () => {
-    const old = appOver(opened.store, { user: undefined } as object)
+    const old = appOver(opened.store, { user: undefined })
     const cookie = await old.login('carol')
     const before = await opened.store.read(idOf(cookie))
     expect(await app.sessions.users.list('carol')).toEqual([])
@@ -161,7 +161,7 @@ describe('sessions that are encrypted, under hashes of their IDs,', { tags: ['sl
   })
 
   test('are entered in the index, and stay encrypted', async () => {
-    const old = appOver(opened.store, { ...sealing, user: undefined } as object)
+    const old = appOver(opened.store, { ...sealing, user: undefined })
     const cookie = await old.login('fay')
     const args = ['index', '--user-key', 'user', ...told(opened)]
     expect(await sessile(args)).toMatchObject({
@@ -174,5 +174,43 @@ describe('sessions that are encrypted, under hashes of their IDs,', { tags: ['sl
     const { sessions, ask } = appOver(opened.store, sealing)
     expect(await ask('/me', cookie)).toBe('fay')
     expect(await sessions.users.endAll('fay')).toBe(1)
+  })
+})
+
+describe('index and count', { tags: ['slow'] }, () => {
+  test('killed in the middle lose nothing, and come to the end when they are run again', async () => {
+    const opened = await stores.sqlite()
+    const SESSIONS = 1000
+    const end = Date.now() + 3_600_000
+    const ids = Array.from({ length: SESSIONS }, (_, n) => `session-${n}`)
+    for (const id of ids) {
+      await opened.store.write(id, JSON.stringify({ cookie: {}, user: 'ada', id }), end, 'absent')
+    }
+    const isNoted = async (id: string) => (await opened.store.read(id))?.text.includes('"sessile"')
+    const args = ['--user-key', 'user', '--json', ...told(opened)]
+    const { process, ended } = start(['index', ...args])
+    await until(() => isNoted('session-0'))
+    process.kill('SIGKILL')
+    await ended
+    expect(await isNoted('session-999')).toBe(false)
+    const counting = start(['count', '--users', ...args])
+    counting.process.kill('SIGKILL')
+    await counting.ended
+
+    const { inIndex, noted } = JSON.parse((await sessile(['index', ...args])).stdout)
+    expect(inIndex).toBe(SESSIONS)
+    expect(noted).toBeGreaterThan(0)
+    expect(noted).toBeLessThan(SESSIONS)
+    expect(await opened.store.linked?.('ada')).toHaveLength(SESSIONS)
+    for (const id of ids) {
+      const { text = '', expires } = (await opened.store.read(id)) ?? {}
+      expect(JSON.parse(text)).toMatchObject({ user: 'ada', id, cookie: { sessile: { user: 'ada' } } })
+      expect(expires).toBe(end)
+    }
+    expect(JSON.parse((await sessile(['count', '--users', ...args])).stdout)).toMatchObject({
+      signedIn: SESSIONS,
+      users: 1,
+    })
+    await opened.close()
   })
 })

@@ -86,7 +86,7 @@ describe('doctor, given the address of an app,', { tags: ['slow'] }, () => {
       res.setHeader('Cache-Control', 'public, max-age=60')
       res.end()
     }
-    const problems = await problemsOf(large as unknown as RequestListener)
+    const problems = await problemsOf(large)
     expect(problems).toContainEqual(expect.stringMatching(/large has 4\d\d\d bytes: Browsers drop it/))
     expect(problems).toContainEqual(expect.stringMatching(/Cache-Control is public: A shared cache/))
   })
