@@ -43,7 +43,10 @@ export async function examine(
   const canOpen = examineSecrets(secrets, add)
   await examineStore(opened, add)
   if (url !== undefined) {
-    const sent = await examineUrl(url, cookie, add)
+    const sent = await examineUrl(url, cookie, add).catch((error: unknown) => {
+      add('url', url, `It cannot be asked: ${messageOf(error)}`)
+      return undefined
+    })
     if (sent && canOpen) await examineBegun(sent, opened, secrets, add)
   }
   return findings
@@ -154,7 +157,7 @@ interface SentCookie {
   readonly attributes: ReadonlyMap<string, string>
 }
 
-/** Looks at the cookie that an address of the app sets, as a browser would, and answers it. */
+/** Looks at the cookie that an address of the app sets, as a browser would, and answers it. Rejects when nobody answers. */
 async function examineUrl(url: string, name: string | undefined, add: Add): Promise<SentCookie | undefined> {
   const ask = async (headers: Record<string, string>) => {
     const answer = await fetch(url, { redirect: 'manual', headers, signal: AbortSignal.timeout(PATIENCE) })
@@ -163,21 +166,10 @@ async function examineUrl(url: string, name: string | undefined, add: Add): Prom
     const isSessions = ({ name: own, pair }: SentCookie): boolean => (name ? own === name : /=s(:|%3A)/i.test(pair))
     return { answer, cookies, cookie: cookies.find(isSessions) }
   }
-  let asked: Awaited<ReturnType<typeof ask>>
-  let isProxied = false
-  try {
-    asked = await ask({})
-    examineClock(asked.answer, add)
-    if (!asked.cookie && url.startsWith('http:')) {
-      const proxied = await ask({ 'x-forwarded-proto': 'https' })
-      isProxied = proxied.cookie !== undefined
-      if (isProxied) asked = proxied
-    }
-  } catch (error) {
-    add('url', url, `It cannot be asked: ${messageOf(error)}`)
-    return undefined
-  }
-  const { answer, cookie, cookies } = asked
+  // As by a proxy that ends TLS: an app that is not behind one takes no notice.
+  const headers: Record<string, string> = url.startsWith('http:') ? { 'x-forwarded-proto': 'https' } : {}
+  const { answer, cookie, cookies } = await ask(headers)
+  examineClock(answer, add)
   if (!cookie) {
     const proxy = url.startsWith('http:')
       ? ' A cookie with secure: true is not set over http, unless the option proxy or trust proxy is set and a proxy sends X-Forwarded-Proto: https.'
@@ -187,14 +179,15 @@ async function examineUrl(url: string, name: string | undefined, add: Add): Prom
     add('cookie', `${url} answered ${answer.status}; cookies set: ${names}`, `None is a session's. ${remedy}${proxy}`)
     return undefined
   }
-  if (isProxied)
-    add('proxy', 'the app sets its cookie for X-Forwarded-Proto: https only, as behind a proxy that ends TLS')
-  examineCookie(cookie, url.startsWith('https:') || isProxied, add)
+  if (url.startsWith('http:') && cookie.attributes.has('secure')) {
+    add('proxy', 'the app takes X-Forwarded-Proto: https for TLS, as behind a proxy that ends it')
+  }
+  examineCookie(cookie, url.startsWith('https:'), add)
   if (/public|s-maxage/i.test(answer.headers.get('cache-control') ?? '')) {
     add('caches', 'Cache-Control is public', 'A shared cache may give the cookie to others: set the option noStore.')
   }
   const key = (cookie: SentCookie): string => parseGiven(cookie.pair, NO_SECRETS).key
-  const again = (await ask({ cookie: cookie.pair, ...(isProxied && { 'x-forwarded-proto': 'https' }) })).cookie
+  const again = (await ask({ ...headers, cookie: cookie.pair })).cookie
   const another =
     'It began another session: is the store shared by all processes, and the secret the same? Does a proxy drop cookies?'
   add('cookie', 'a second request with it', again && key(again) !== key(cookie) && another)
