@@ -19,8 +19,8 @@ function isNew() {
 }
 
 function entries() {
-  const { exports } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'))
-  const files = Object.values(exports).flatMap((entry) => entry.default ?? [])
+  const { exports, bin } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'))
+  const files = [...Object.values(exports).flatMap((entry) => entry.default ?? []), ...Object.values(bin)]
   return Object.fromEntries(
     files.map((file) => {
       const name = file.replace(/^\.\/dist\/|\.js$/g, '')
@@ -32,6 +32,7 @@ function entries() {
 async function bundle() {
   const input = entries()
   const core = new Set()
+  const middleware = new Set()
   const later = new Set()
   const cuts = {
     name: 'cuts',
@@ -49,14 +50,17 @@ async function bundle() {
       return { code: code.replaceAll('join(__dirname,', `join(__dirname, '${folder}',`), map: null }
     },
     buildEnd() {
-      const add = (id) => {
+      const add = (id, to) => {
         for (const imported of this.getModuleInfo(id)?.importedIds ?? []) {
-          if (core.has(imported)) continue
-          core.add(imported)
-          add(imported)
+          if (core.has(imported) || to.has(imported)) continue
+          to.add(imported)
+          add(imported, to)
         }
       }
-      add(input.index)
+      add(input.index, core)
+      const last = path.join(src, 'middleware.ts')
+      middleware.add(last)
+      add(last, middleware)
     },
     generateBundle(_, files) {
       for (const { fileName, code } of Object.values(files)) {
@@ -82,7 +86,12 @@ async function bundle() {
     sourcemap: true,
     comments: false,
     chunkFileNames: '[name].js',
-    codeSplitting: { groups: [{ name: 'core', test: (id) => core.has(id) || id.includes('rolldown/runtime') }] },
+    codeSplitting: {
+      groups: [
+        { name: 'core', test: (id) => core.has(id) || id.includes('rolldown/runtime') },
+        { name: 'middleware', test: (id) => middleware.has(id) },
+      ],
+    },
   })
 }
 

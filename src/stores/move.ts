@@ -83,9 +83,11 @@ const AT_ONCE = 25
 
 /**
  * Moves every session of one record store to another, while an app uses both by a `MovingStore`. Ends stay as they are.
- * @throws what a store throws, when all that were tried at once have failed; the signal's reason when it aborts
+ * @throws what a store throws, when all that were tried at once have failed; the signal's reason when it aborts; a TypeError when
+ *   the stores are one, which would lose its sessions
  */
 export async function move(from: RecordStore, to: RecordStore, options: MoveOptions = {}): Promise<MoveResult> {
+  if (from === to) throw new TypeError('move: from and to are the same store')
   const { signal, onProgress, onFailure } = options
   const userOf = options.userOf ?? ((id, record) => notedUser(from, id, record))
   const result: MoveResult = { moved: 0, replaced: 0, failed: 0 }

@@ -37,11 +37,12 @@ export class MovingStore extends RecordStore {
   readonly #from: RecordStore
   readonly #to: RecordStore
 
-  /** @throws OptionError when one of the stores is missing, or they make different texts of a session */
+  /** @throws OptionError when one of the stores is missing, both are the same, or they make different texts of a session */
   constructor(options: MovingStoreOptions) {
     super()
     const { from, to } = optionsOf(this, MovingStore, options, OPTIONS)
     if (!from || !to) throw new OptionError('MovingStore: needs the options from and to, two record stores')
+    if (from === to) throw new OptionError('MovingStore: options from and to are the same store')
     if (from.serializer !== to.serializer) {
       throw new OptionError('MovingStore: options from and to must have the same serializer')
     }

@@ -17,6 +17,14 @@ describe('MovingStore', () => {
   }
 })
 
+test('a store is not moved to itself: its sessions would be lost', async () => {
+  const store = new MemoryStore()
+  store.write('a', textOf(), in1h(), 'absent')
+  expect(() => new MovingStore({ from: store, to: store })).toThrow('the same store')
+  await expect(move(store, store)).rejects.toThrow('the same store')
+  expect(store.count()).toBe(1)
+})
+
 /** Has each call of two stores wait for its turn, so that two programs can be interleaved in every way. */
 class Steps {
   #waiting: { who: string; go: () => void; fail: (error: Error) => void }[] = []
