@@ -177,6 +177,8 @@ export class Visit implements Owner {
     const { events, hints, serializer } = this.settings
     const { id } = session
     if (this.state === 'shut out' || this.#gone?.has(session)) throw destroyedHere(id, this.state === 'shut out')
+    if (typeof id !== 'string')
+      throw new TypeError(`a session whose ID is a ${typeof id} cannot be stored: see option genid`)
     if (debug.enabled) debug('saving %s', shortened(id))
     if (hints) unnoted(() => hints.storing(session, serializer))
     const before = this.claim.knownOf(session)

@@ -116,7 +116,7 @@ async function make(options: Options, store: Kind, setup: string): Promise<Befor
   const made = async (data: Data): Promise<string | undefined> => {
     const { setCookie } = await visit(sessions, undefined, (req, live) => {
       Object.assign(live, data)
-      return setup === 'flash' ? sessions.flash(req).add('note', 'm0') : undefined
+      return setup === 'flash' && data['mark'] === 'S0' ? sessions.flash(req).add('note', 'm0') : undefined
     })
     return setCookie
   }
