@@ -1,45 +1,30 @@
-// npm run docs: the documentation as a static site, in docs/.vitepress/dist. With --versions, also that of each tag, in a folder of its name.
+// npm run docs: the documentation as a static site, in docs/.vitepress/dist; DOCS_BASE is the path it is served below.
 // The guide is docs/*.md. The API reference comes from the docstrings, the pages of examples from their folders, and both are written
-// into docs/ for VitePress, which fails on a link that leads nowhere.
+// into docs/ for VitePress. A link that leads nowhere is an error.
 import { execFileSync } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 
 const root = path.join(import.meta.dirname, '..')
-const git = (...args) => execFileSync('git', args, { cwd: root, encoding: 'utf8' })
-const tags = process.argv.includes('--versions')
-  ? git('tag', '--list', 'v*', '--sort=-v:refname').split('\n').filter(Boolean)
-  : []
-const DOCS_VERSIONS = tags.length > 0 ? ['latest', ...tags].join(' ') : ''
-const { DOCS_BASE = '/' } = process.env
+const docs = path.join(root, 'docs')
+const site = path.join(docs, '.vitepress/dist')
+const { DOCS_BASE: base = '/' } = process.env
 
-const site = build(root, DOCS_BASE)
-for (const tag of tags) {
-  const checkout = path.join(mkdtempSync(path.join(tmpdir(), 'docs-')), tag)
-  git('worktree', 'add', '--detach', checkout, tag)
-  symlinkSync(path.join(root, 'node_modules'), path.join(checkout, 'node_modules'))
-  cpSync(build(checkout, `${DOCS_BASE}${tag}/`), path.join(site, tag), { recursive: true })
-  git('worktree', 'remove', '--force', checkout)
+run('typedoc/bin/typedoc')
+writeExamples(path.join(root, 'examples'), path.join(docs, 'examples'))
+cpSync(path.join(root, 'CHANGELOG.md'), path.join(docs, 'changelog/index.md'))
+run('vitepress/bin/vitepress.js', 'build', 'docs')
+
+const dead = deadLinks()
+if (dead.length > 0) {
+  console.error(`Links that lead nowhere:\n${dead.join('\n')}`)
+  process.exitCode = 1
+} else {
+  console.log(path.relative(process.cwd(), site))
 }
-console.log(path.relative(process.cwd(), site))
 
-/** Builds the site of a checkout, to be served below a path. */
-function build(checkout, base) {
-  const docs = path.join(checkout, 'docs')
-  const run = (program, ...args) => {
-    const env = { ...process.env, DOCS_BASE: base, DOCS_VERSIONS }
-    execFileSync(process.execPath, [path.join(root, 'node_modules', program), ...args], {
-      cwd: checkout,
-      env,
-      stdio: 'inherit',
-    })
-  }
-  run('typedoc/bin/typedoc')
-  writeExamples(path.join(checkout, 'examples'), path.join(docs, 'examples'))
-  cpSync(path.join(checkout, 'CHANGELOG.md'), path.join(docs, 'changelog.md'))
-  run('vitepress/bin/vitepress.js', 'build', 'docs')
-  return path.join(docs, '.vitepress/dist')
+function run(program, ...args) {
+  execFileSync(process.execPath, [path.join(root, 'node_modules', program), ...args], { cwd: root, stdio: 'inherit' })
 }
 
 /** A page for each example: its README, and its files. */
@@ -59,4 +44,27 @@ function writeExamples(from, to) {
     const readme = readFileSync(path.join(folder, 'README.md'), 'utf8')
     writeFileSync(path.join(to, `${entry.name}.md`), pageOf([readme, ...shown].join('\n')))
   }
+}
+
+/** VitePress looks for the pages that texts link to; this also for their headings, and for the links of the menus. */
+function deadLinks() {
+  const files = readdirSync(site, { recursive: true }).filter((file) => file.endsWith('.html'))
+  const pages = new Map(files.map((file) => [path.join(site, file), readFileSync(path.join(site, file), 'utf8')]))
+  const found = new Set()
+  for (const [page, html] of pages) {
+    const address = new URL(path.relative(site, page), `http://site${base}`)
+    for (const [, href] of html.matchAll(/<a [^>]*?href="([^"]*)"/g)) {
+      const { host, pathname, hash } = new URL(href, address)
+      if (host !== 'site') continue
+      const asked = path.join(site, decodeURIComponent(pathname.slice(base.length)))
+      const target = [asked, `${asked}.html`, path.join(asked, 'index.html')].find(
+        (file) => existsSync(file) && statSync(file).isFile(),
+      )
+      const anchor = decodeURIComponent(hash.slice(1))
+      if (!target || (anchor && !pages.get(target)?.includes(` id="${anchor}"`))) {
+        found.add(`${path.relative(site, page)}: ${href}`)
+      }
+    }
+  }
+  return [...found]
 }

@@ -2,10 +2,10 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { defineConfig, type DefaultTheme } from 'vitepress'
 
-// `npm run docs` (scripts/docs.mjs) has written api/ and examples/ before, and says where this version goes and which others there are.
+// `npm run docs` (scripts/docs.mjs) has written api/, changelog/ and examples/ before.
 const docs = path.join(import.meta.dirname, '..')
 const { version } = JSON.parse(readFileSync(path.join(docs, '../package.json'), 'utf8')) as { version: string }
-const { DOCS_BASE: base = '/', DOCS_VERSIONS: versions = '' } = process.env
+const { DOCS_BASE: base = '/' } = process.env
 
 type Items = DefaultTheme.SidebarItem[]
 
@@ -33,15 +33,26 @@ function pagesIn(folder: string, heading = /^# (.*)$/m): Items {
     }))
 }
 
+/** The anchor of a heading, as in the repository, where the same links lead to it. */
+function anchorOf(heading: string): string {
+  return heading
+    .toLowerCase()
+    .replaceAll(/[^\p{L}\p{N}\s_-]/gu, '')
+    .replaceAll(' ', '-')
+}
+
 export default defineConfig({
   title: 'sessile',
   description: 'Server-side sessions for Express: a drop-in for express-session that is faster, safer and typed',
   lang: 'en',
   base,
   cleanUrls: true,
-  rewrites: { 'README.md': 'index.md' },
+  rewrites: { 'README.md': 'index.md', 'grafana/README.md': 'grafana/index.md' },
   head: [['link', { rel: 'icon', href: 'data:,' }]],
-  markdown: { theme: { light: 'github-light-high-contrast', dark: 'github-dark' } },
+  markdown: {
+    theme: { light: 'github-light-high-contrast', dark: 'github-dark' },
+    anchor: { slugify: anchorOf },
+  },
   // The search index is one file.
   vite: { build: { chunkSizeWarningLimit: 2000 } },
   themeConfig: {
@@ -51,19 +62,19 @@ export default defineConfig({
       { text: 'Guide', link: '/getting-started', activeMatch: '^/(?!api|examples|decisions|changelog)' },
       { text: 'API', link: '/api/', activeMatch: '^/api/' },
       { text: 'Examples', link: '/examples/', activeMatch: '^/examples/' },
-      {
-        text: version,
-        items: [
-          { text: 'Changes', link: '/changelog' },
-          ...versions
-            .split(' ')
-            .filter(Boolean)
-            .map((other) => ({ text: other, link: other === 'latest' ? '/' : `/${other}/`, target: '_self' })),
-        ],
-      },
+      { text: version, link: '/changelog/', activeMatch: '^/changelog/' },
     ],
     sidebar: {
-      '/': [...pages(), { text: 'Decisions', collapsed: true, items: pagesIn('decisions') }],
+      '/': [
+        ...pages(),
+        {
+          text: 'In the repository',
+          items: [
+            { text: 'Dashboard for Grafana', link: '/grafana/' },
+            { text: 'Decisions', collapsed: true, items: pagesIn('decisions') },
+          ],
+        },
+      ],
       '/examples/': [{ text: 'Examples', items: pagesIn('examples') }],
       '/api/': apiPages(),
     },
@@ -79,8 +90,12 @@ function apiPages(): Items {
     ['functions', 'classes', 'interfaces', 'type-aliases'].flatMap((kind) =>
       pagesIn(`api/${module}/${kind}`, /^# .*?: (\w+)/m),
     )
-  const parts = ['sqlite', 'redis', 'postgres', 'mysql', 'dynamodb', 'testing'].map((part) => `sessile/${part}`)
-  return ['sessile', ...parts].map((module) => ({ text: module, collapsed: module !== 'sessile', items: of(module) }))
+  const parts = ['sqlite', 'redis', 'postgres', 'mysql', 'dynamodb', 'moving', 'opentelemetry', 'inspector', 'testing']
+  return ['sessile', ...parts.map((part) => `sessile/${part}`)].map((module) => ({
+    text: module,
+    collapsed: module !== 'sessile',
+    items: of(module),
+  }))
 }
 
 function home(): object {

@@ -43,7 +43,12 @@ describeInChromium('the documentation as a site, in Chromium', () => {
   const urls = readdirSync(path.join(root, 'docs'))
     .filter((file) => file.endsWith('.md'))
     .map((file) => `/${file.replace(/\.md$/, '').replace('README', '')}`)
-  const generated = ['/api/sessile/functions/session', '/api/sessile/interfaces/Sessions', '/examples/account']
+  const generated = [
+    '/api/sessile/functions/session',
+    '/api/sessile/interfaces/Sessions',
+    '/examples/account',
+    '/grafana/',
+  ]
 
   test.each([360, 1280])(
     'no page is wider than a window of %i px, and none has an error',
@@ -62,6 +67,29 @@ describeInChromium('the documentation as a site, in Chromium', () => {
       expect(wrong).toEqual([])
     },
   )
+
+  test('the menu leads to every page of the guide', async () => {
+    const page = await browser.newPage()
+    await page.goto(`${address}/options`)
+    const links = await page.locator('.VPSidebar a').evaluateAll((all) => all.map((link) => link.getAttribute('href')))
+    const guide = urls.filter((url) => url !== '/')
+    expect(guide.length).toBeGreaterThan(15)
+    expect(guide.filter((url) => !links.includes(url))).toEqual([])
+    expect(links).toContain('/grafana/')
+    await page.close()
+  })
+
+  test('the menu of the API has all that the package exports', async () => {
+    const { exports } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as { exports: object }
+    const entries = Object.keys(exports).filter(
+      (entry) => /^\.(\/[a-z]+)?$/.test(entry) && !/index|package/.test(entry),
+    )
+    const page = await browser.newPage()
+    await page.goto(`${address}/api/`)
+    const groups = await page.locator('.VPSidebar .level-0 > .item h2').allInnerTexts()
+    expect(groups.sort()).toEqual(entries.map((entry) => entry.replace('.', 'sessile')).sort())
+    await page.close()
+  })
 
   test('the search finds an option, in the guide and in the API', async () => {
     const page = await browser.newPage()
