@@ -16,8 +16,11 @@ function pages(): Items {
     .split(/^## /m)
     .slice(1)
     .map((group) => ({
-      text: group.split('\n', 1)[0],
-      items: [...group.matchAll(/^- \[(.*?)\]\((.*?)\.md\)/gm)].map(([, text, page]) => ({ text, link: `/${page}` })),
+      text: group.slice(0, group.indexOf('\n')),
+      items: [...group.matchAll(/^- \[(.*?)\]\((.*?)\.md\)/gm)].map(([, text = '', page]) => ({
+        text,
+        link: `/${page}`,
+      })),
     }))
 }
 
