@@ -96,6 +96,7 @@ function apiPages(): Items {
   const parts = ['sqlite', 'redis', 'postgres', 'mysql', 'dynamodb', 'moving', 'opentelemetry', 'inspector', 'testing']
   return ['sessile', ...parts.map((part) => `sessile/${part}`)].map((module) => ({
     text: module,
+    link: `/api/${module}/`,
     collapsed: module !== 'sessile',
     items: of(module),
   }))
