@@ -4,7 +4,8 @@ import tseslint from 'typescript-eslint'
 export default tseslint.config(
   {
     ignores: [
-      'dist/',
+      '**/dist/',
+      'docs/.vitepress/cache/',
       'node_modules/',
       'coverage/',
       'bench/results/',

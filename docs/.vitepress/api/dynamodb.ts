@@ -1,0 +1,2 @@
+/** @module sessile/dynamodb */
+export * from '../../../src/stores/dynamodb'

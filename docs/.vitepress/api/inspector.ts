@@ -1,0 +1,2 @@
+/** @module sessile/inspector */
+export * from '../../../src/observability/inspector'

@@ -1,0 +1,2 @@
+/** @module sessile/moving */
+export * from '../../../src/stores/moving'

@@ -1,0 +1,2 @@
+/** @module sessile/mysql */
+export * from '../../../src/stores/mysql'

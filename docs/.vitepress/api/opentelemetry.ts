@@ -1,0 +1,2 @@
+/** @module sessile/opentelemetry */
+export * from '../../../src/observability/opentelemetry'

@@ -1,0 +1,2 @@
+/** @module sessile/postgres */
+export * from '../../../src/stores/postgres'

@@ -1,0 +1,2 @@
+/** @module sessile/redis */
+export * from '../../../src/stores/redis'

@@ -1,0 +1,2 @@
+/** @module sessile/sqlite */
+export * from '../../../src/stores/sqlite'

@@ -1,0 +1,2 @@
+/** @module sessile/testing */
+export * from '../../../src/testing'
