@@ -34,8 +34,8 @@ const importRequired: Plugin = {
   },
 }
 
-/** `npm test` is the mode `quick`, the others are `npm run test:rest`, and both together are all. */
-const filters: Record<string, string[]> = { quick: ['!server && !slow'], rest: ['server || slow'] }
+/** `npm test` is the mode `quick`, `npm run test:rest` are the others that take no minutes, `npm run test:all` are all. */
+const filters: Record<string, string[]> = { quick: ['!server && !slow && !long'], rest: ['(server || slow) && !long'] }
 
 export default defineConfig(({ mode }) => ({
   plugins: [importRequired],
@@ -48,6 +48,7 @@ export default defineConfig(({ mode }) => ({
     tags: [
       { name: 'server', description: 'needs a server or another program' },
       { name: 'slow', description: 'takes seconds: compilers, packing, many processes, long searches' },
+      { name: 'long', description: 'takes a minute or more: the full size of what a smaller test shows' },
     ],
     tagsFilter: filters[mode],
     testTimeout: 30_000,

@@ -20,7 +20,7 @@ async function reportOf(search: (search: Search) => Promise<void>): Promise<stri
 /** In ms, on a machine that does much else. */
 const LONG = 240_000
 
-test('two requests at once, in some of their orders, keep the rules', { tags: ['slow'], timeout: LONG }, async () => {
+test('two requests at once, in some of their orders, keep the rules', { tags: ['long'], timeout: LONG }, async () => {
   expect(await reportOf((search) => search.everyOrder(pairs(), 2))).toBe('')
 })
 
