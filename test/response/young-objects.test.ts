@@ -9,7 +9,7 @@ const SCRIPT = `
   await send((req, res) => sessions(req, res, () => respond(res, 'Ada Lovelace')), [undefined], 12_000)
 `
 
-// See docs/decisions/young-objects.md. Fails on express-session, on Node 20.
+// See docs/decisions/young-objects.md.
 test(
   'a request that is over does not live through the next collection of young objects',
   { tags: ['slow'] },
