@@ -21,10 +21,11 @@ export function writeSessionCookie(res: ServerResponse, name: string, encoded: s
  * @throws TypeError that names the setting with which it cannot
  */
 export function checkSettings(name: string, settings: CookieSettings): void {
-  toSetCookie(name, '', settings)
+  if (isOdd(settings)) toSetCookie(name, '', settings)
+  else templateOf(name, settings)
 }
 
-/** A Set-Cookie header without its value and expiry: `name=` value `middle` expiry `end`. */
+/** A Set-Cookie header without its value and expiry: `name=` value `middle` expiry `end`; without an expiry no `end`. */
 interface Template {
   readonly name: string
   readonly settings: CookieSettings
@@ -40,11 +41,21 @@ let template: Template | undefined
  * the rest is kept for the next one.
  */
 function toSetCookie(name: string, encoded: string, settings: CookieSettings): string {
-  const { expires } = settings
-  if (!isTime(expires))
+  if (isOdd(settings))
     return cookie.serialize(name, encoded, { ...settings, encode: asItIs } as cookie.CookieSerializeOptions)
+  const { middle, end } = templateOf(name, settings)
+  const { expires } = settings
+  return expires ? `${name}=${encoded}${middle}${utcText(expires)}${end}` : `${name}=${encoded}${middle}`
+}
+
+/** Whether it has an expiry that is no time: the `cookie` package says what is wrong with it. */
+function isOdd({ expires }: CookieSettings): boolean {
+  return Boolean(expires) && !isTime(expires)
+}
+
+function templateOf(name: string, settings: CookieSettings): Template {
   if (!template || !fits(template, name, settings)) template = makeTemplate(name, settings)
-  return `${name}=${encoded}${template.middle}${utcText(expires)}${template.end}`
+  return template
 }
 
 function asItIs(value: string): string {
@@ -54,11 +65,22 @@ function asItIs(value: string): string {
 function fits(
   known: Template,
   name: string,
-  { domain, httpOnly, maxAge, partitioned, path, priority, sameSite, secure }: CookieSettings & { maxAge?: number },
+  {
+    domain,
+    expires,
+    httpOnly,
+    maxAge,
+    partitioned,
+    path,
+    priority,
+    sameSite,
+    secure,
+  }: CookieSettings & { maxAge?: number },
 ): boolean {
   const settings: CookieSettings & { maxAge?: number } = known.settings
   return (
     known.name === name &&
+    Boolean(settings.expires) === Boolean(expires) &&
     // An application's own `data` accessor may give one.
     settings.maxAge === maxAge &&
     settings.path === path &&
@@ -72,7 +94,8 @@ function fits(
 }
 
 function makeTemplate(name: string, settings: CookieSettings): Template {
-  const whole = cookie.serialize(name, '', { ...settings, expires: SOME_TIME } as cookie.CookieSerializeOptions)
+  const expires = settings.expires ? SOME_TIME : undefined
+  const whole = cookie.serialize(name, '', { ...settings, expires } as cookie.CookieSerializeOptions)
   const [before = '', end = ''] = whole.split(SOME_TIME.toUTCString())
   return { name, settings, middle: before.slice(name.length + 1), end }
 }
