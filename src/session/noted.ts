@@ -25,7 +25,7 @@ export class Noted {
     public cookie: unknown,
   ) {}
 
-  valueOf(key: string): unknown {
+  get(key: string): unknown {
     return key === COOKIE ? this.cookie : this.values[key]
   }
 
@@ -154,7 +154,7 @@ function accessorOf(key: string): PropertyDescriptor {
     get(this: object) {
       const noted = slot.get(this) ?? notedBehind(this)
       if (!paused) noted?.look(key)
-      return noted?.valueOf(key)
+      return noted?.get(key)
     },
     set(this: object, value: unknown) {
       const noted = slot.get(this)
