@@ -132,6 +132,8 @@ async function moveOne(
 ): Promise<'moved' | 'replaced' | undefined> {
   let record: SessionRecord | null = found
   let copy: Version | null = null
+  const linked = new Set<string>()
+  const unlinkAll = (): Promise<unknown> => Promise.all([...linked].map((user) => to.unlink?.(user, id)))
   while (record) {
     if (isMoved(record.text)) {
       await settle(from, to, id)
@@ -143,7 +145,10 @@ async function moveOne(
     }
     copy = await to.write(id, copyOf(record.text), record.expires, there ? { version: there.version } : 'absent')
     const user = userOf(id, record)
-    if (user !== undefined) await to.link?.(user, id, record.expires)
+    if (user !== undefined) {
+      linked.add(user)
+      await to.link?.(user, id, record.expires)
+    }
     // A request that has renewed it before there was a copy to renew, is seen now.
     const now: SessionRecord | null = await from.read(id)
     const isSame: boolean = now?.version === record.version && Math.abs(now.expires - record.expires) < SAME_END
@@ -151,12 +156,17 @@ async function moveOne(
       const note = await from.write(id, MOVED_TEXT, record.expires, { version: record.version })
       if (note !== null) {
         await settle(from, to, id)
+        // Those of before a request changed whose it is: the request may have taken them away before they were made here.
+        if (user !== undefined) linked.delete(user)
+        await unlinkAll()
         return 'moved'
       }
     }
     record = isSame ? await from.read(id) : now
   }
+  // A request has destroyed it, perhaps before it was linked here. What is there now has been made by another.
   if (copy !== null) await to.remove(id, copy)
+  if (linked.size > 0 && (await to.read(id)) === null) await unlinkAll()
   return undefined
 }
 

@@ -25,6 +25,31 @@ test('a store is not moved to itself: its sessions would be lost', async () => {
   expect(store.count()).toBe(1)
 })
 
+test('what a request destroys, or gives to another user, while it is moved is not left in the lists of users', async () => {
+  const textOfUser = (user: string): string => JSON.stringify({ cookie: { path: '/' }, user })
+  const userOf = (_id: string, { text }: { text: string }): string => (JSON.parse(text) as { user: string }).user
+  const [from, to] = [new MemoryStore(), new MemoryStore()]
+  const both = new MovingStore({ from, to })
+  for (const id of ['out', 'other']) {
+    from.write(id, textOfUser('ada'), in1h(), 'absent')
+    from.link('ada', id, in1h())
+  }
+  const link = to.link.bind(to)
+  // The request is between the look of `move` at the session and its entry in the list.
+  to.link = async (user: string, id: string, expires: number) => {
+    if (id === 'out' && (await both.remove(id))) await both.unlink!(user, id)
+    if (id === 'other' && user === 'ada') {
+      await both.write(id, textOfUser('bob'), in1h(), 'present')
+      await both.link!('bob', id, in1h())
+      await both.unlink!('ada', id)
+    }
+    link(user, id, expires)
+  }
+  expect(await move(from, to, { userOf })).toEqual({ moved: 1, replaced: 0, failed: 0 })
+  expect(await to.linked('ada')).toEqual([])
+  expect(await to.linked('bob')).toEqual(['other'])
+})
+
 /** Has each call of two stores wait for its turn, so that two programs can be interleaved in every way. */
 class Steps {
   #waiting: { who: string; go: () => void; fail: (error: Error) => void }[] = []
