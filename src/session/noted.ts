@@ -12,17 +12,21 @@ const COOKIE = 'cookie'
  */
 export class Noted {
   #all = false
-  #looks: Set<string> | undefined
+  #looks: Keys
   #since = asked.count
   /** The keys that are read next if the session is being copied: a copy reads all keys in their order, the cookie first. */
   #copying: string[] | undefined
-  #writes: Set<string> | undefined
+  #writes: Keys
 
-  /** @param values the data: the values of the session's keys, but for the cookie's */
+  /**
+   * @param values the data: the values of the session's keys, but for the cookie's
+   * @param methods what the session inherits
+   */
   constructor(
     readonly session: object,
     readonly values: Record<string, unknown>,
     public cookie: unknown,
+    readonly methods: object,
   ) {}
 
   get(key: string): unknown {
@@ -30,7 +34,7 @@ export class Noted {
   }
 
   keep(key: string, value: unknown): void {
-    if (!paused) (this.#writes ??= new Set()).add(key)
+    if (!paused) this.#writes = withKey(this.#writes, key)
     if (key === COOKIE) this.cookie = value
     else this.values[key] = value
   }
@@ -38,9 +42,8 @@ export class Noted {
   look(key: string): void {
     if (this.#all) return
     if (key === COOKIE) return this.#beginCopy()
-    this.#copying = this.#copying?.shift() === key ? this.#copying : undefined
-    if (this.#copying?.length === 0) this.#all = true
-    else (this.#looks ??= new Set()).add(key)
+    if (this.#copying) this.#goOnCopying(this.#copying, key)
+    if (!this.#all) this.#looks = withKey(this.#looks, key)
   }
 
   #beginCopy(): void {
@@ -48,9 +51,14 @@ export class Noted {
     if (this.#copying.length === 0) this.#all = true
   }
 
+  #goOnCopying(expected: string[], key: string): void {
+    this.#copying = expected.shift() === key ? expected : undefined
+    if (this.#copying?.length === 0) this.#all = true
+  }
+
   /** The keys that were written since the session was stored. */
   get writes(): Iterable<string> {
-    return this.#writes ?? []
+    return typeof this.#writes === 'string' ? [this.#writes] : (this.#writes ?? [])
   }
 
   forgetWrites(): void {
@@ -62,8 +70,20 @@ export class Noted {
   }
 
   hasLookedAt(key: string): boolean {
-    return this.#all || this.#looks?.has(key) === true || asked.hasBeen(key, this.#since)
+    return this.#all || hasKey(this.#looks, key) || asked.hasBeen(key, this.#since)
   }
+}
+
+/** Keys that were looked at or written. Mostly it is one, for which a set would be dear. */
+type Keys = undefined | string | Set<string>
+
+function withKey(keys: Keys, key: string): Keys {
+  if (keys === undefined || keys === key) return key
+  return typeof keys === 'string' ? new Set([keys, key]) : keys.add(key)
+}
+
+function hasKey(keys: Keys, key: string): boolean {
+  return typeof keys === 'string' ? keys === key : keys?.has(key) === true
 }
 
 /** How many keys are told apart here; their names may come from clients. */
@@ -119,11 +139,11 @@ export function cookieOf<C>(session: { readonly cookie: C }): C {
 
 /**
  * The data of a session as a plain object, which is much faster to serialise than accessors. `undefined` where the session
- * notes nothing, or has keys that the application has deleted or defined anew.
+ * notes nothing, or has a `toJSON`, or keys that the application has deleted or defined anew.
  */
 export function plainDataOf(session: object): object | undefined {
   const noted = slot.get(session)
-  if (noted?.session !== session) return undefined
+  if (noted?.session !== session || Object.hasOwn(session, 'toJSON') || 'toJSON' in noted.methods) return undefined
   const { values } = noted
   const keys = Object.keys(session)
   let n = keys[0] === COOKIE ? 1 : 0
@@ -202,7 +222,7 @@ export function notingPrototype(methods: object): object {
 
 /** Has a session that was made on a noting prototype keep these values; the object is taken, not copied. */
 export function startNoting(session: object, values: Record<string, unknown>, cookie: unknown, methods: object): void {
-  slot.set(session, new Noted(session, values, cookie))
+  slot.set(session, new Noted(session, values, cookie, methods))
   Object.defineProperty(session, COOKIE, accessorOf(COOKIE))
   for (const key in values) {
     if (key in methods) Reflect.deleteProperty(values, key)

@@ -29,7 +29,7 @@ function textOf(session: SessionLike, serializer: Serializer): string {
       return stringified(serializer, data)
     }
     const plain = plainDataOf(session)
-    if (plain && (session as { toJSON?: unknown }).toJSON === undefined) return JSON.stringify(plain)
+    if (plain) return JSON.stringify(plain)
     const fast = stringifyWithout(session.cookie, session)
     if (fast !== undefined) return fast
     return (
