@@ -82,4 +82,10 @@ export const KNOWN: Readonly<Record<string, Scenario>> = {
     requests: { A: { does: 'set a; save; set b', from: 'stranger' } },
     schedule: 'A A A!before',
   },
+  'a login of which nobody knows whether it was stored stays in the index, however often it is tried': {
+    options: { user: true, maxSessionsPerUser: 1 },
+    split: true,
+    requests: { A: { does: 'put o {"x":1,"y":0}' }, B: { does: 'login ada' } },
+    schedule: 'B B A B B B2 A A A B B B2 B B2 B B B B B2 B B B2!after B B B B B!unheard',
+  },
 }

@@ -129,14 +129,20 @@ export class Users implements Feature {
   async #leave(user: string, key: string, error?: unknown): Promise<void> {
     if (error !== undefined && isUncertain(error)) return
     try {
+      // Another request may have stored it as this user's, before the entry is taken away or meanwhile.
+      if (await this.#stored(user, key)) return
       await this.index.unlink(user, key)
-      // Another request may have stored it as this user's.
-      const found = await this.index.read(this.index.keysOf(key))
-      const own = found.find((now) => now?.notes.user === user)
-      if (own) await this.index.link(user, key, own.record.expires)
+      const stored = await this.#stored(user, key)
+      if (stored) await this.index.link(user, key, stored.record.expires)
     } catch {
       // Without its session the entry does not count, and is removed when the store prunes.
     }
+  }
+
+  /** A session that is stored as this user's. */
+  async #stored(user: string, key: string): Promise<Live | undefined> {
+    const found = await this.index.read(this.index.keysOf(key))
+    return found.find((now) => now?.notes.user === user)
   }
 
   /** The user's live sessions among these keys but those that are known; none where there are not too many. */
