@@ -20,8 +20,7 @@ export class Claim {
   /** The token that the client is to be told, once the store has it; `#renewal` is the one that the write under way notes. */
   token: string | undefined
   #renewal: string | undefined
-  /** Whether the store has confirmed just now, by a conditional write, that the session is still the client's. */
-  isConfirmed = false
+  #isConfirmed = false
 
   constructor(settings: Settings, held: Presented | undefined) {
     this.#settings = settings
@@ -54,8 +53,13 @@ export class Claim {
   beginAnew(key: string): void {
     this.#changes = []
     this.token = undefined
-    this.isConfirmed = false
+    this.#isConfirmed = false
     this.found(key, null)
+  }
+
+  /** Whether the store has confirmed just now, by a conditional write, that the session is still the client's. */
+  get isConfirmed(): boolean {
+    return this.#isConfirmed
   }
 
   /** What is known of this session: nothing of one that the application has made itself, for another ID. */
@@ -93,13 +97,16 @@ export class Claim {
     }
   }
 
+  /** The store has just taken a write of the session. The client's next request may change that. */
+  confirmed(): void {
+    this.#isConfirmed = true
+    setImmediate(() => (this.#isConfirmed = false))
+  }
+
   /** The session is stored, with all that was to be noted. True when its client is to be told a new token. */
   stored(key: string, known: Known): boolean {
     this.found(key, known)
     this.#changes = []
-    this.isConfirmed = true
-    // The client's next request may change that.
-    setImmediate(() => (this.isConfirmed = false))
     if (this.#renewal === undefined) return false
     this.token = this.#renewal
     this.#renewal = undefined

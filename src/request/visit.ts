@@ -155,7 +155,7 @@ export class Visit implements Owner {
   // The session's methods.
 
   async save(session: Session): Promise<void> {
-    await this.#inTurn('save', () => this.#trySave(session))
+    await this.#storing('save', () => this.#trySave(session))
     // Who goes on with the session of this request after a save, as Passport does, must hear that there is none.
     if (this.#gone?.has(session)) throw destroyedHere(session.id, false)
   }
@@ -273,7 +273,7 @@ export class Visit implements Owner {
 
   /** Gives the client a new token, with which alone it is in the session from now on. */
   async renew(): Promise<void> {
-    await this.#inTurn('renew', async () => {
+    await this.#storing('renew', async () => {
       const { claim, settings } = this
       const session = this.requireSession()
       const write = (): MaybePromise<void> => this.write(session, serializeData(session, settings.serializer))
@@ -287,7 +287,7 @@ export class Visit implements Owner {
    * again. The request's own session takes part in it; its unsaved changes stay.
    */
   async update(change: (session: LiveSession) => unknown): Promise<void> {
-    await this.#inTurn('update', () => this.#update(change))
+    await this.#storing('update', () => this.#update(change))
   }
 
   async #update(change: (session: LiveSession) => unknown): Promise<void> {
@@ -312,7 +312,7 @@ export class Visit implements Owner {
   /** `update` for the notes. Like data, they make a new session worth storing. */
   async updateNotes(change: NoteChange): Promise<void> {
     this.isNoted = true
-    await this.#inTurn('update', () => this.claim.noting(change, () => this.#update(() => undefined)))
+    await this.#storing('update', () => this.claim.noting(change, () => this.#update(() => undefined)))
   }
 
   /** @throws SessionError when the application has destroyed or unset the session */
@@ -324,6 +324,12 @@ export class Visit implements Owner {
       'this request has no session any more: it was destroyed or unset. Where it is to go on with a new one, call ' +
         'req.session.regenerate() in place of that',
     )
+  }
+
+  /** What the application has stored before the end of the response, at which it need not be confirmed again. */
+  async #storing(operation: string, work: () => MaybePromise<void>): Promise<void> {
+    await this.#inTurn(operation, work)
+    this.claim.confirmed()
   }
 
   #inTurn<T>(operation: string, work: () => MaybePromise<T>): MaybePromise<T> {
