@@ -7,7 +7,7 @@ interface Kept {
 }
 
 /** What a store call asks for: the method's name, and the deed, which answers at once. */
-export type Gate = <T>(method: string, deed: () => T) => T | Promise<T>
+export type Gate = <T>(method: string, deed: () => T, ...asked: unknown[]) => T | Promise<T>
 
 /** The data of a session, as tests look at it. */
 export type Data = Record<string, any>
@@ -103,28 +103,28 @@ class SimulatedStore extends session.RecordStore {
   }
 
   read(id: string) {
-    return this.gate('read', () => this.backend.read(id))
+    return this.gate('read', () => this.backend.read(id), id)
   }
   write(id: string, text: string, expires: number, condition: session.WriteCondition) {
-    return this.gate('write', () => this.backend.write(id, text, expires, condition))
+    return this.gate('write', () => this.backend.write(id, text, expires, condition), id, text, condition)
   }
   renew(id: string, expires: number, from?: number) {
-    return this.gate('renew', () => this.backend.renew(id, expires, from))
+    return this.gate('renew', () => this.backend.renew(id, expires, from), id)
   }
   remove(id: string, version?: session.Version) {
-    return this.gate('remove', () => this.backend.remove(id, version))
+    return this.gate('remove', () => this.backend.remove(id, version), id, version)
   }
   scan(): session.RecordPage {
     return { records: [], cursor: null }
   }
   override link(user: string, id: string) {
-    return this.gate('link', () => this.backend.link(user, id))
+    return this.gate('link', () => this.backend.link(user, id), user, id)
   }
   override unlink(user: string, id: string) {
-    return this.gate('unlink', () => this.backend.unlink(user, id))
+    return this.gate('unlink', () => this.backend.unlink(user, id), user, id)
   }
   override linked(user: string) {
-    return this.gate('linked', () => this.backend.linked(user))
+    return this.gate('linked', () => this.backend.linked(user), user)
   }
 }
 
@@ -139,8 +139,8 @@ class SimulatedClassicStore extends session.Store {
     super()
   }
 
-  #call(method: string, done: Done | undefined, deed: () => unknown): void {
-    const answer = this.gate(method, deed)
+  #call(method: string, done: Done | undefined, deed: () => unknown, ...asked: unknown[]): void {
+    const answer = this.gate(method, deed, ...asked)
     if (!(answer instanceof Promise)) return void done?.(null, answer)
     answer.then(
       (result) => done?.(null, result),
@@ -149,21 +149,26 @@ class SimulatedClassicStore extends session.Store {
   }
 
   get(id: string, done: Done) {
-    this.#call('get', done, () => {
-      const kept = this.backend.read(id)
-      return kept ? (JSON.parse(kept.text) as session.SessionData) : undefined
-    })
+    this.#call(
+      'get',
+      done,
+      () => {
+        const kept = this.backend.read(id)
+        return kept ? (JSON.parse(kept.text) as session.SessionData) : undefined
+      },
+      id,
+    )
   }
   set(id: string, data: session.SessionData, done?: Done) {
     const text = JSON.stringify(data)
-    this.#call('set', done, () => void this.backend.write(id, text, endOf(data), 'always'))
+    this.#call('set', done, () => void this.backend.write(id, text, endOf(data), 'always'), id, text)
   }
   override touch(id: string, data: session.SessionData, done?: Done) {
     const expires = endOf(data)
-    this.#call('touch', done, () => void this.backend.renew(id, expires))
+    this.#call('touch', done, () => void this.backend.renew(id, expires), id)
   }
   destroy(id: string, done?: Done) {
-    this.#call('destroy', done, () => void this.backend.remove(id))
+    this.#call('destroy', done, () => void this.backend.remove(id), id)
   }
 }
 

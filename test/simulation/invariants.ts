@@ -1,8 +1,9 @@
 import type session from '../../src'
-import type { Backend } from './backend'
+import type { Backend, Data } from './backend'
 import { clock } from './clock'
 import { giveBack, takeHost, visit, type Host } from './observer'
 import { markOf } from './programs'
+import type { Action } from './scenario'
 import type { SerialOrders } from './serial'
 import type { Actor, World } from './world'
 
@@ -75,7 +76,10 @@ export class Inspection {
   get #canBeReached(): boolean {
     const wasTold = ({ actor, fault }: { actor: string; fault: string }): boolean =>
       fault === 'before' && this.#world.actors.get(actor)?.arrivedAt !== undefined
-    return this.#world.injected.every(wasTold) && !this.#actors.some((actor) => this.#does(/^gone$/, actor))
+    if (!this.#world.injected.every(wasTold) || this.#actors.some((actor) => this.#does(/^gone$/, actor))) return false
+    // Who renews while a logout is under way is given no cookie any more: if that fails, the session is nobody's until it ends.
+    const isLogout = this.#isClassic && this.#world.injected.some(({ method }) => method === 'destroy')
+    return !(isLogout && this.#actors.some((actor) => this.#does(/^renew$/, actor)))
   }
 
   /** A process that only looks at what is stored, and waits for nothing. */
@@ -100,8 +104,10 @@ export class Inspection {
     for (const { actor, before, error, fault, method } of injected) {
       if (!error || this.#world.actors.get(actor)?.isDead) continue
       const times = told.filter((one) => one.error === error || (one.error as Error | null)?.cause === error).length
-      // An entry of the index is taken back when its session was not written: one that stays does not count.
-      const takesBack = method === 'unlink' || (method === 'read' && before === 'unlink' && this.#options.user)
+      // An entry of the index is taken back where its session was not written: one that stays does not count.
+      const hasFailed = told.some((one) => one.actor === actor)
+      const isLooking = method === 'read' && (hasFailed || /^(read|unlink)$/.test(before ?? ''))
+      const takesBack = this.#options.user && (isLooking || /^(un)?link$/.test(method))
       // While what was prepared is taken back, the time of the whole may be over: that is told then.
       const isTimedOut = injected.some((one) => one.actor === actor && !one.error)
       if (times === 1 || (times === 0 && (takesBack || isTimedOut))) continue
@@ -123,8 +129,17 @@ export class Inspection {
     if (unsure.some((actor) => this.#does(hasSteps, actor))) return
     const mayLose = (this.#mustKeepAll() ? unsure : this.#actors).map(({ name }) => name)
     const { text } = this.#world.backend
-    if (await this.#serial.allows(text, mayLose, this.#world.sources)) return
+    const mayLack = (data: Data): boolean => this.#mayBeEnded(data)
+    if (await this.#serial.allows(text, mayLose, this.#world.sources, mayLack)) return
     this.#found('data', `no order of the requests stores this:\n${text}`)
+  }
+
+  /** Whether some request has ended a session, or might have: whoever logs out wins, whatever came meanwhile. */
+  #mayBeEnded({ mark, user }: Data): boolean {
+    const isEnded = this.#world.facts.some(({ of, what }) => what === 'destroyed' && of.includes(String(mark)))
+    const endsUser = ({ name, argument }: Action): boolean =>
+      (name === 'endAll' && argument === user) || (name === 'endOthers' && user !== undefined)
+    return isEnded || this.#actors.some(({ program }) => program.some(endsUser))
   }
 
   /** Whether no request looked at what another one wrote, so that none may be lost. */
@@ -199,7 +214,9 @@ export class Inspection {
     const former = new Set<string>()
     for (const { actor, what } of facts) {
       const { presented } = actors.get(actor) as Actor
-      if (what === 'renewed' && presented && scenario.store !== 'classic') former.add(presented)
+      if (what !== 'renewed' || !presented || scenario.store === 'classic') continue
+      // Who presents what is not stored yet, renews a session of its own.
+      if (!facts.some((fact) => fact.actor === actor && fact.what === 'empty')) former.add(presented)
     }
     for (const cookie of cookies) {
       let mark: string | undefined
@@ -330,7 +347,9 @@ export class Inspection {
     const login = (_req: unknown, live: object): void => void Object.assign(live, { mark: 'S9', user: 'ada' })
     const { failure } = await visit(this.#observer(), undefined, login)
     if (failure && this.#canBeReached) this.#found('limit', `ada cannot log in any more: ${textOf(failure)}`)
-    if (backend.marksOf('ada').length > max) this.#found('limit', 'the next login does not correct it')
+    // Those that nobody can open keep others out until they end.
+    const isCorrected = this.#canBeReached || this.#options.onSessionLimit !== 'refuse'
+    if (backend.marksOf('ada').length > max && isCorrected) this.#found('limit', 'the next login does not correct it')
   }
 }
 

@@ -1,3 +1,4 @@
+import type { Data } from './backend'
 import { clock } from './clock'
 import { outdated, partsOf } from './programs'
 import { actionsOf, type Scenario } from './scenario'
@@ -23,8 +24,15 @@ export class SerialOrders {
   /**
    * Whether some order of these requests stores this; parts of those that are `unsure` may be left out. A request presents
    * the cookie that its browser has by then, or that of the same source as in the simulation: it may have begun long before.
+   * @param mayLack whether a session need not be there, as a request has ended it
    */
-  async allows(stored: string, unsure: readonly string[], sources: Sources): Promise<boolean> {
+  async allows(
+    stored: string,
+    unsure: readonly string[],
+    sources: Sources,
+    mayLack: (data: Data) => boolean,
+  ): Promise<boolean> {
+    const isSame = (text: string | undefined): boolean => text !== undefined && isStored(text, stored, mayLack)
     const parts = this.#partsOf(unsure)
     if (parts.length > 10) return true
     const unready = this.#unready(sources)
@@ -32,9 +40,9 @@ export class SerialOrders {
     for (const left of subsets(parts)) {
       for (const order of orders(this.#parts, left)) {
         if (++tried > MANY) return true
-        if ((await this.#after(order)) === stored) return true
-        if ((await this.#after(order, sources)) === stored) return true
-        if (unready && (await this.#after(order, unready)) === stored) return true
+        if (isSame(await this.#after(order))) return true
+        if (isSame(await this.#after(order, sources))) return true
+        if (unready && isSame(await this.#after(order, unready))) return true
       }
     }
     return false
@@ -94,6 +102,16 @@ export class SerialOrders {
     world.leave()
     return world.told.some(({ error }) => error === outdated) ? undefined : world.backend.text
   }
+}
+
+/** Whether this is what an order has stored, but for sessions that may be lacking. */
+function isStored(byOrder: string, stored: string, mayLack: (data: Data) => boolean): boolean {
+  if (byOrder === stored) return true
+  const there = stored === '' ? [] : stored.split('\n')
+  const wanted = byOrder.split('\n')
+  const isLacking = (text: string): boolean => !there.includes(text)
+  const mayBeLacking = (text: string): boolean => mayLack(Object.fromEntries(JSON.parse(text) as [string, unknown][]))
+  return there.every((text) => wanted.includes(text)) && wanted.filter(isLacking).every(mayBeLacking)
 }
 
 /** In place of a source: no cookie that opens anything. */

@@ -5,6 +5,16 @@ import { handle, type Fact, type Handling, type Serially } from './programs'
 import { actionsOf, textOf, type Action, type Client, type Fault, type Plan, type Scenario } from './scenario'
 import { Exchange } from './wire'
 
+/** Whether every call is printed, for who looks for the reason of a failure. */
+const isShown = process.env['SIMULATE_SHOW'] !== undefined
+
+function shown(asked: unknown): string {
+  const text = typeof asked === 'string' ? asked : (JSON.stringify(asked) ?? '')
+  return text
+    .replaceAll(/"cookie":{[^}]*?("sessile":{[^}]*})?},?/g, '$1 ')
+    .replaceAll(/\b[\w-]{32}\b/g, (id) => id.slice(0, 4))
+}
+
 /** After this long, in ms, nothing is waited for any more. */
 const LONG = 60_000
 
@@ -166,7 +176,7 @@ export class World {
   #process(number: number): Process {
     const known = this.#processes.get(number)
     if (known && !known.isDead) return known
-    const gate: Gate = (method, deed) => this.#callOf(process, method, deed)
+    const gate: Gate = (method, deed, ...asked) => this.#callOf(process, method, deed, asked)
     const process = new Process(takeHost(this.scenario, this.backend, gate))
     process.host.onError = (error) => this.told.push({ actor: running.getStore() ?? '', error })
     this.#processes.set(number, process)
@@ -174,7 +184,7 @@ export class World {
   }
 
   /** A call of a store waits until it is chosen, and then does its deed, or goes wrong. */
-  #callOf<T>(process: Process, method: string, deed: () => T): T | Promise<T> {
+  #callOf<T>(process: Process, method: string, deed: () => T, asked: unknown[]): T | Promise<T> {
     if (process.isDead) return new Promise(() => undefined)
     if (this.#isQuiet) return deed()
     const actor = running.getStore() as string
@@ -182,6 +192,7 @@ export class World {
     this.#lastCalls.set(actor, method)
     return new Promise<T>((resolve, reject) => {
       const go = (fault?: Fault): void => {
+        this.#show(actor, method, asked, fault)
         if (fault) return this.#goWrong({ actor, method, before, fault }, process, deed, reject)
         const result = deed()
         const asking = this.actors.get(actor)
@@ -198,6 +209,11 @@ export class World {
       }
       this.waiting.push({ actor, kind: 'call', go })
     })
+  }
+
+  #show(actor: string, method: string, asked: readonly unknown[] = [], fault?: Fault): void {
+    if (isShown && !this.parts)
+      console.log([actor, method, ...asked.map(shown), fault && `!${fault}`].filter(Boolean).join(' '))
   }
 
   #goWrong(what: Injected, process: Process, deed: () => unknown, reject: (error: Error) => void): void {
@@ -219,6 +235,7 @@ export class World {
   #start(actor: Actor): void {
     const { name, plan } = actor
     actor.presented = this.jars[actor.client]
+    this.#show(name, 'begins')
     actor.process = this.#process(plan.in ?? 1)
     const { sessions } = actor.process.host
     const exchange = new Exchange(actor.presented, () => this.#headLeft(actor))
@@ -263,9 +280,11 @@ export class World {
   }
 
   #headLeft(actor: Actor): void {
+    if (actor.isDead) return
     const { name } = actor
     const cookie = actor.exchange?.setCookie
     actor.leftAt = clock.now
+    this.#show(name, `is answered${cookie ? `: ${shown(cookie)}` : ''}`)
     if (cookie === undefined) return void (actor.arrivedAt = clock.now)
     if (cookie) {
       const confirmed = this.#confirmed.get(name)
