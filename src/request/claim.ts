@@ -121,8 +121,9 @@ export class Claim {
   }
 
   /** Whether what the client holds, or is about to, is the latest: a former token would replace that in the browser. */
-  holdsPresentToken(session: Session, notes = this.knownOf(session)?.notes): boolean {
-    const noted = notes?.token
+  holdsPresentToken(session: Session, known = this.knownOf(session)): boolean {
+    if (known?.life?.isDestroyed) return false
+    const noted = (known?.life?.renewed ?? known?.notes)?.token
     return noted === undefined || hashOf(this.tokenOf(session.id)) === noted
   }
 

@@ -70,7 +70,7 @@ export function save(writer: Writer, session: LiveSession, text: string): MaybeP
   if (writer.isOutOfOrder && writer.settings.conflict === 'error') throw overtaken(session.id)
   return afterwards(tryToWrite(writer, session, text, known), (stored) => {
     if (stored) return stored
-    if (!known) return saveOverOwn(writer, session, text)
+    if (!known) return saveOverOwn(writer, session)
     return saveInTurn(writer, session, known)
   })
 }
@@ -146,15 +146,14 @@ async function writeAndTell(after: AfterSaving[], write: () => MaybePromise<Stor
 
 /**
  * A record is there under the key of a new session. Our random keys never collide, so it is this session, which the
- * application has stored by itself.
+ * application has stored by itself, or an earlier write of which no answer came. Others may have it by now.
  * @throws SessionError when the key came from the option `genid`, as it may be another session's
  */
-function saveOverOwn(writer: Writer, session: LiveSession, text: string): MaybePromise<Stored> {
+async function saveOverOwn(writer: Writer, session: LiveSession): Promise<Stored> {
   if (writer.settings.genid) throw idTaken(session.id)
-  return afterwards(tryToWrite(writer, session, text, undefined), (stored) => {
-    if (stored) return stored
-    throw destroyed(session.id)
-  })
+  const known = await writer.settings.access().load(session.id)
+  if (!known) throw destroyed(session.id)
+  return saveInTurn(writer, session, known)
 }
 
 /** Loads what others have stored, and writes this request's session over it or merged with it, until nobody was faster. */

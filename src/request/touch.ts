@@ -57,7 +57,7 @@ export function confirm({ claim, settings }: Visit, session: LiveSession): Maybe
     afterwards(access().load(session.id, expiresOf(session)), (now) => {
       // What others have stored meanwhile is not known to this request's session: a later write has to find that out.
       if (now && now.record?.version === known?.record?.version) claim.found(session.id, now)
-      return now !== null && claim.mayWrite(session.id, now.notes) && claim.holdsPresentToken(session, now.notes)
+      return now !== null && claim.mayWrite(session.id, now.notes) && claim.holdsPresentToken(session, now)
     }),
   )
 }

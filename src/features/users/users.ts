@@ -105,7 +105,7 @@ export class Users implements Feature {
 
   #after({ key, stored }: Saving, user: string | undefined, bound = (): MaybePromise<void> => undefined): AfterSaving {
     return {
-      saved: () => afterwards(stored?.user === undefined ? undefined : this.index.unlink(stored.user, key), bound),
+      saved: () => afterwards(stored?.user === undefined ? undefined : this.#takeOut(stored.user, key), bound),
       failed: (error) => (user === undefined ? undefined : this.#leave(user, key, error)),
     }
   }
@@ -128,15 +128,16 @@ export class Users implements Feature {
    */
   async #leave(user: string, key: string, error?: unknown): Promise<void> {
     if (error !== undefined && isUncertain(error)) return
-    try {
-      // Another request may have stored it as this user's, before the entry is taken away or meanwhile.
-      if (await this.#stored(user, key)) return
-      await this.index.unlink(user, key)
-      const stored = await this.#stored(user, key)
-      if (stored) await this.index.link(user, key, stored.record.expires)
-    } catch {
-      // Without its session the entry does not count, and is removed when the store prunes.
-    }
+    // Without its session an entry that stays does not count, and is removed when the store prunes.
+    await this.#takeOut(user, key).catch(() => undefined)
+  }
+
+  /** Takes a session out of a user's list, unless it is theirs: another request may have stored it so, or may do so meanwhile. */
+  async #takeOut(user: string, key: string): Promise<void> {
+    if (await this.#stored(user, key)) return
+    await this.index.unlink(user, key)
+    const stored = await this.#stored(user, key)
+    if (stored) await this.index.link(user, key, stored.record.expires)
   }
 
   /** A session that is stored as this user's. */
