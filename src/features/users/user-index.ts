@@ -77,6 +77,31 @@ export class UserIndex {
     return live.sort((a, b) => (b.notes.created ?? 0) - (a.notes.created ?? 0))
   }
 
+  /**
+   * So many of the user's live sessions, fewer only at the end: those behind a handle, in the order of handles, which stays the
+   * same whatever comes and goes. `next` leads to the next ones; `null` means that there are none.
+   */
+  async page(user: string, behind: string, limit: number): Promise<{ live: Live[]; next: string | null }> {
+    const keys = new Map<string, string>()
+    await inPages(await this.keys(user), (page) => {
+      for (const key of page) {
+        const handle = handleOf(key)
+        if (handle > behind) keys.set(handle, key)
+      }
+    })
+    const ordered = [...keys.keys()].sort().map((handle) => keys.get(handle) as string)
+    const live: Live[] = []
+    let looked = 0
+    while (live.length < limit && looked < ordered.length) {
+      live.push(...(await this.liveOf(user, ordered.slice(looked, looked + limit))))
+      looked += limit
+    }
+    const hasMore = live.length > limit || looked < ordered.length
+    const page = live.slice(0, limit)
+    const last = page.at(-1)
+    return { live: page, next: hasMore && last ? handleOf(last.key) : null }
+  }
+
   /** Those of the sessions with these keys that live and are the user's. */
   async liveOf(user: string, keys: readonly string[]): Promise<Live[]> {
     const live: Live[] = []
@@ -128,27 +153,32 @@ export class UserIndex {
     return entered
   }
 
-  /** Ends sessions, and answers the keys of those that were there; the others stay in the index, as they may be about to be stored. */
-  async end(user: string, keys: readonly string[]): Promise<string[]> {
+  /**
+   * Ends sessions, and answers how many were there; the others stay in the index, as they may be about to be stored.
+   * @param onEnded is told the keys of those that were there, a page at a time, so also when the next one fails
+   */
+  async end(user: string, keys: readonly string[], onEnded?: (keys: readonly string[]) => void): Promise<number> {
     const store = this.#store
-    const ended: string[] = []
+    let count = 0
     await inPages(keys, async (page) => {
       const removing = store.removeKeys ? store.removeKeys(user, page) : removeLinked(store, user, page)
       const removed = await within(removing, 'remove', this.#timeout)
-      ended.push(...page.filter((_, n) => removed[n]))
+      const ended = page.filter((_, n) => removed[n])
+      count += ended.length
+      onEnded?.(ended)
     })
-    return ended
+    return count
   }
 
-  /** Ends all sessions of a user but those kept, those that come in meanwhile too, and answers their keys. */
-  async endAllBut(user: string, kept: readonly string[] = []): Promise<string[]> {
+  /** Ends all sessions of a user but those kept, those that come in meanwhile too, and answers how many. */
+  async endAllBut(user: string, kept: readonly string[], onEnded?: (keys: readonly string[]) => void): Promise<number> {
     const seen = new Set(kept)
-    const ended: string[] = []
+    let count = 0
     for (;;) {
       const keys = (await this.keys(user)).filter((key) => !seen.has(key))
-      if (keys.length === 0) return ended
+      if (keys.length === 0) return count
       for (const key of keys) seen.add(key)
-      for (const key of await this.end(user, keys)) ended.push(key)
+      count += await this.end(user, keys, onEnded)
     }
   }
 }
@@ -159,7 +189,7 @@ export function handleOf(key: string): string {
 }
 
 /** A store that answers at once would else keep the event loop to itself from the first page to the last. */
-export async function inPages<T>(items: readonly T[], work: (page: readonly T[]) => Promise<unknown>): Promise<void> {
+export async function inPages<T>(items: readonly T[], work: (page: readonly T[]) => unknown): Promise<void> {
   for (let at = 0; at < items.length; at += PAGE) {
     if (at > 0) await new Promise((resolve) => setImmediate(resolve))
     await work(items.slice(at, at + PAGE))
