@@ -210,6 +210,34 @@ describe('a move', { tags: ['slow'] }, () => {
     expect(await to.store.length()).toBe(1)
   })
 
+  test('that has come half the way: the commands look at both stores', async () => {
+    const [old, moved] = [appOver(from.store), appOver(to.store)]
+    const app = appOver(new MovingStore({ from: from.store, to: to.store }))
+    const cookies = [await old.login('gus'), await moved.login('gus'), await old.login('hal'), await app.login('hal')]
+    const both = between(from, to)
+    const json = async (...args: string[]) => JSON.parse((await run([...args, ...both, '--json'])).stdout)
+    const before = ((await from.store.length()) as number) + ((await to.store.length()) as number)
+    expect(await json('count')).toEqual({ sessions: before })
+    expect(await json('list', '--user', 'gus')).toMatchObject({ total: 2 })
+    for (const cookie of cookies) expect(await json('show', cookie)).toMatchObject({ token: 'present' })
+    const [, fromTable] = from.option
+    const [, toTable] = to.option
+    const env = { SESSILE_FROM: from.url, SESSILE_TO: to.url, SESSILE_STORE: '/no/such/file.db' }
+    const endUser = ['end-user', 'gus', '--from-table', fromTable, '--to-table', toTable]
+    expect((await run(endUser, env)).stdout).toContain('2 would be ended')
+    expect(await Promise.all(cookies.map((cookie) => app.ask('/me', cookie)))).toEqual(['gus', 'gus', 'hal', 'hal'])
+    expect((await run([...endUser, '--yes'], env)).stdout).toContain('2 ended.')
+    expect((await run(['end', cookies[2] as string, ...both, '--yes'])).stdout).toContain('1 ended.')
+    const left = ['nobody', 'nobody', 'nobody', 'hal']
+    expect(await Promise.all(cookies.map((cookie) => app.ask('/me', cookie)))).toEqual(left)
+    expect(await app.sessions.users.endAll('hal')).toBe(1)
+    for (const { store } of [from, to]) {
+      for (const user of ['gus', 'hal']) expect(await store.linked?.(user)).toEqual([])
+    }
+    // What is given as an argument goes before the environment.
+    expect((await run(['count', ...told(from)], env)).stdout).toBe(`${await from.store.length()} sessions\n`)
+  })
+
   test('from a store to itself is refused, by whatever names it goes', async () => {
     const [, table] = to.option
     const args = ['move', '--from', to.url, '--from-table', table, '--to', `file://${to.url}`, '--to-table', table]

@@ -20,7 +20,17 @@ describe('the command line refuses, in a line and with the code 2,', { tags: ['s
   test.each([
     [['lits'], /^error: unknown command 'lits'\n\(Did you mean list\?\)\n/],
     [['list', '--frob', '-s', 'x.db'], /^error: unknown option '--frob'\n/],
-    [['list'], /^error: required option '-s, --store <url>' not specified\n/],
+    [['list'], /^sessile: which store\? Give --store, or set SESSILE_STORE\n$/],
+    [['move', '--to', 'x.db'], /^error: required option '--from <url>' not specified\n/],
+    [['list', '--from', 'x.db'], /^sessile: during a move, give both --from and --to\n$/],
+    [
+      ['list', '--from', 'x.db', '--to', 'y.db', '-s', 'z.db'],
+      /^sessile: which store\? Give --store or, during a move, --from and --to\n$/,
+    ],
+    [
+      ['list', '--from', 'x.db', '--to', 'y.db', '--table', 't'],
+      /^sessile: --table goes with --store; give --from-table or --to-table\n$/,
+    ],
     [['list', '-s', 'x.db', '--limit', 'many'], /^error: option '--limit <count>' argument 'many' is invalid/],
     [['show', '-s', 'x.db'], /^error: missing required argument 'session'\n/],
     [['list', '-s', 'ftp://127.0.0.1'], /^sessile: no store has URLs of ftp:\/\/; there are redis, .*\n$/],
