@@ -49,7 +49,7 @@ Stores:
 
 Environment:
   SESSILE_STORE        in place of --store, so that a password is in no list of processes
-  SESSILE_FROM, SESSILE_TO   in place of --from and --to; during a move also in place of SESSILE_STORE
+  SESSILE_FROM, _TO    in place of --from and --to; these go before SESSILE_STORE
   SESSILE_ENCRYPTION   the option encryption: keys in base64 or hex, separated by commas
   SESSILE_HASH_IDS     the option hashIds: true, or the key
   SESSION_SECRET       the secret, for show and doctor to check signatures

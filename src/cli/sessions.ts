@@ -145,9 +145,11 @@ export class StoredSessions {
     return found
   }
 
-  async end({ key, user }: Stored): Promise<boolean> {
+  async end({ key, notes, user }: Stored): Promise<boolean> {
     const isEnded = await this.store.remove(key)
-    if (user !== undefined) await this.store.unlink?.(user, key)
+    // An app without the option user, where the data tells whose it is, has no index, and perhaps no table for one.
+    const isInIndex = user !== undefined && (this.userKey === undefined || notes.user === user)
+    if (isInIndex) await this.store.unlink?.(user, key)
     return isEnded
   }
 

@@ -97,6 +97,25 @@ describeWith('postgres', 'a table that is not there', () => {
   })
 })
 
+describeWith('postgres', 'an app without the option user, and so without a table of users', () => {
+  test('has all sessions of a user ended by where its data has the user', async () => {
+    const opened = await stores.postgres()
+    for (const [n, user] of ['ada', 'ada', 'bob', 'ada'].entries()) {
+      const text = JSON.stringify({ cookie: {}, passport: { user } })
+      await opened.store.write(`session-number-${n}`, text, Date.now() + 60_000, 'absent')
+    }
+    const run = (...args: string[]) => sessile([...args, '--user-key', 'passport.user', ...told(opened)])
+    expect((await run('list', '--user', 'ada', '--json')).stdout).toContain('"total": 3')
+    expect(await run('end-user', 'ada', '--yes')).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('3 ended.'),
+      stderr: '',
+    })
+    expect((await run('count', '--users')).stdout).toBe('1 sessions; 1 are signed in, of 1 users\n')
+    await opened.close()
+  })
+})
+
 describe('of a file without its table', { tags: ['slow'] }, () => {
   test('nothing is made', async () => {
     const opened = await stores.sqlite()
