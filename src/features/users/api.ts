@@ -88,7 +88,11 @@ export function userSessionsApi(users: Users, store: RecordStore, requests: Requ
   return {
     async list(target: unknown, req?: IncomingMessage) {
       const own = keysOfOwn(isRequest(target) ? target : req)
-      return (await index.live(userOf(target))).map((live) => shown(live, own))
+      const sessions: UserSession[] = []
+      await inPages(await index.live(userOf(target)), (page) => {
+        for (const live of page) sessions.push(shown(live, own))
+      })
+      return sessions
     },
     async page(target, { cursor, limit = 100 } = {}) {
       if (!Number.isInteger(limit) || limit < 1) throw new OptionError('limit must be a whole number of at least 1')

@@ -4,6 +4,7 @@ import type { MaybePromise } from '../../base/maybe-promise'
 import { sha256 } from '../../base/sha256'
 import { within } from '../../base/store-call'
 import { storedNotes, type SessionNotes } from '../../session/notes'
+import { takeApart } from '../../session/record-text'
 import { readMany, removeLinked, type RecordStore, type SessionRecord } from '../../store/record-store'
 import type { KeyedStore } from '../sealing/sealed-store'
 
@@ -102,18 +103,24 @@ export class UserIndex {
     return { live: page, next: hasMore && last ? handleOf(last.key) : null }
   }
 
-  /** Those of the sessions with these keys that live and are the user's. */
-  async liveOf(user: string, keys: readonly string[]): Promise<Live[]> {
+  /** Those of the sessions with these keys that live and are the user's, and are wanted. */
+  async liveOf(user: string, keys: readonly string[], isWanted = (_live: Live): boolean => true): Promise<Live[]> {
     const live: Live[] = []
     await inPages(keys, async (page) => {
       const now = Date.now()
-      for (const found of await this.read(page))
-        if (found?.notes.user === user && !this.#hasEnded(found.notes, now)) live.push(found)
+      for (const found of await this.read(page)) {
+        if (found?.notes.user === user && !this.#hasEnded(found.notes, now) && isWanted(found)) live.push(found)
+      }
     })
     return live
   }
 
-  /** The sessions with these keys. A record that cannot be read counts as none: nobody can use its session. */
+  /** Whether a session's data can be read, too: else nobody can use it. */
+  isUsable({ key, record }: Live): boolean {
+    return unlessUnreadable(() => this.#store.parse(key, record)) !== undefined
+  }
+
+  /** The sessions with these keys. A record whose notes cannot be read counts as none. */
   async read(keys: readonly string[]): Promise<Array<Live | undefined>> {
     const store = this.#store
     const reading = store.readKeys ? store.readKeys(keys) : readMany(store, keys)
@@ -125,13 +132,14 @@ export class UserIndex {
   }
 
   #liveIn(key: string, record: SessionRecord): Live | undefined {
-    try {
-      const cookie = this.#store.parse(key, record)?.cookie
-      return cookie && { key, record, notes: storedNotes(cookie) ?? {}, lifetime: cookie.originalMaxAge ?? this.#ttl }
-    } catch (error) {
-      if (isUnreadable(error)) return undefined
-      throw error
-    }
+    return unlessUnreadable(() => {
+      // The data need not be parsed where it can be told from the rest.
+      const apart = this.#store.serializer === JSON ? takeApart(record.text) : undefined
+      const cookie = apart?.settings ?? this.#store.parse(key, record)?.cookie
+      if (!cookie) return undefined
+      const notes = (apart ? apart.notes : storedNotes(cookie)) ?? {}
+      return { key, record, notes, lifetime: cookie.originalMaxAge ?? this.#ttl }
+    })
   }
 
   /** Enters those of these sessions of known users that the index has lost, and answers how many. */
@@ -180,6 +188,15 @@ export class UserIndex {
       for (const key of keys) seen.add(key)
       count += await this.end(user, keys, onEnded)
     }
+  }
+}
+
+function unlessUnreadable<T>(read: () => T): T | undefined {
+  try {
+    return read()
+  } catch (error) {
+    if (isUnreadable(error)) return undefined
+    throw error
   }
 }
 
