@@ -7,7 +7,7 @@ import sessile, { type RecordStore } from '../../src'
 import { MovingStore } from '../../src/stores/moving'
 import { listen, original, SECRET, type RunningServer } from '../support/app'
 import { describeWith, until } from '../support/servers'
-import { appOver, sessile as run, start, stores, told, type Opened } from './cli'
+import { appOver, between, sessile as run, start, stores, told, type Opened } from './cli'
 
 const VISITORS = 16
 /** Sessions that nobody uses meanwhile, so that a move takes long enough to be stopped in the middle of it. */
@@ -80,13 +80,6 @@ class Visitor {
 async function login(at: RunningServer, user: string): Promise<Visitor> {
   const { headers } = await at.get(`/login/${user}`)
   return new Visitor(user, (headers['set-cookie']?.[0] ?? '').split(';')[0] as string)
-}
-
-/** What the command is told of two stores. */
-function between(from: Opened, to: Opened): string[] {
-  const [fromName, fromValue] = from.option
-  const [toName, toValue] = to.option
-  return ['--from', from.url, `--from-${fromName}`, fromValue, '--to', to.url, `--to-${toName}`, toValue]
 }
 
 /** Moves under load, stopped twice and begun again, until the old store is empty; visitors go on all the time. */

@@ -6,7 +6,7 @@ import path from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { describeWith, describeWithProgram, freePort } from '../support/servers'
 import { temporaryFolder } from '../support/sqlite'
-import { COMMAND, sessile, stores, told } from './cli'
+import { between, COMMAND, sessile, stores, told } from './cli'
 
 /** One line that tells what is wrong, nothing else, and the code for what could not be done. */
 async function refuses(args: string[], message: RegExp): Promise<void> {
@@ -159,15 +159,24 @@ describe('sessions that visitors have shaped', { tags: ['slow'] }, () => {
 
 describeWithProgram('script', 'bsdutils', 'on a terminal', () => {
   test('long work shows how far it has come', async () => {
-    const opened = await stores.sqlite()
+    const [opened, few, to] = await Promise.all([stores.sqlite(), stores.sqlite(), stores.sqlite()])
     for (let n = 0; n < 2000; n++) {
-      await opened.store.write(`session-number-${n}`, '{"cookie":{}}', Date.now() + 600_000, 'absent')
+      const { store } = n < 1900 ? opened : few
+      await store.write(`session-number-${n}`, '{"cookie":{}}', Date.now() + 600_000, 'absent')
     }
-    const file = path.join(temporaryFolder(), 'typescript')
-    const command = `"${process.execPath}" "${COMMAND}" count --users ${told(opened).join(' ')}`
-    const shown = execFileSync('script', ['-qec', command, file], { encoding: 'utf8' })
-    expect(shown).toMatch(/looking at sessions \[#* *\] \d+ %, [\d,]+ of 2,000/)
-    expect(shown).toContain('2,000 sessions; 0 are signed in')
-    await opened.close()
+    const onTerminal = (...args: string[]): string => {
+      const command = [`"${process.execPath}"`, `"${COMMAND}"`, ...args].join(' ')
+      const file = path.join(temporaryFolder(), 'typescript')
+      return execFileSync('script', ['-qec', command, file], { encoding: 'utf8' })
+    }
+    const looking = /looking at sessions \[#* *\] \d+ %, [\d,]+ of 1,900/
+    const counted = onTerminal('count', '--users', ...told(opened))
+    expect(counted).toMatch(looking)
+    expect(counted).toContain('1,900 sessions; 0 are signed in')
+    expect(onTerminal('index', '--user-key', 'user', ...told(opened))).toMatch(looking)
+    const moved = onTerminal('move', ...between(few, to), '--yes')
+    expect(moved).toMatch(/moving \[#* *\] \d+ %, \d+ of 100/)
+    expect(moved).toContain('100 sessions were moved.')
+    await Promise.all([opened, few, to].map((one) => one.close()))
   })
 })
