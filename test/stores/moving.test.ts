@@ -25,6 +25,21 @@ test('a store is not moved to itself: its sessions would be lost', async () => {
   expect(store.count()).toBe(1)
 })
 
+test('of a session that is in both stores the new one counts, and both are destroyed together', async () => {
+  const [from, to] = [new MemoryStore(), new MemoryStore()]
+  const both = new MovingStore({ from, to })
+  for (const id of ['read', 'removed', 'moved']) {
+    from.write(id, textOf({ in: 'old' }), in1h(), 'absent')
+    to.write(id, textOf({ in: 'new' }), in1h(), 'absent')
+  }
+  expect(JSON.parse((await both.read('read'))!.text)).toMatchObject({ in: 'new' })
+  expect(await both.remove('removed')).toBe(true)
+  expect([from.read('removed'), to.read('removed')]).toEqual([null, null])
+  expect(await move(from, to)).toEqual({ moved: 0, replaced: 2, failed: 0 })
+  expect(from.count()).toBe(0)
+  expect(JSON.parse(to.read('moved')!.text)).toMatchObject({ in: 'new' })
+})
+
 test('what a request destroys, or gives to another user, while it is moved is not left in the lists of users', async () => {
   const textOfUser = (user: string): string => JSON.stringify({ cookie: { path: '/' }, user })
   const userOf = (_id: string, { text }: { text: string }): string => (JSON.parse(text) as { user: string }).user
