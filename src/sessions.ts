@@ -170,7 +170,7 @@ export function sessionsApi(
           const those = new Set(keys)
           settings.underWay.leaveThose((id) => users.index.keysOf(id).some((key) => those.has(key)))
           if (!events.wants('destroyed')) return
-          for (const key of keys) events.emit('destroyed', { id: users.index.idOf(key) })
+          for (const id of keys) events.emit('destroyed', { id })
         },
         async enter(id) {
           const visit = visitById(id)

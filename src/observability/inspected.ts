@@ -92,8 +92,13 @@ export class Inspected {
       ),
     )
     events.on('expired', ({ id, reason }) => this.#end(this.#keyOf(id), 'expired', `by the ${reason} timeout`))
+    // Of one that was ended by its user's list, the key is known and not the ID.
     events.on('destroyed', ({ id }) =>
-      this.#end(this.#keyOf(id), 'destroyed', 'by the application: a logout, or users.endAll'),
+      this.#end(
+        this.#live.has(id) ? id : this.#keyOf(id),
+        'destroyed',
+        'by the application: a logout, or users.endAll',
+      ),
     )
   }
 
