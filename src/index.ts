@@ -72,6 +72,7 @@ namespace session {
   export type Sessions = api.Sessions
   export type StoredSession = api.StoredSession
   export type UserSession = users.UserSession
+  export type UserSessionPage = users.UserSessionPage
   export import Session = sessions.Session
   export import Cookie = cookies.Cookie
   export import Store = stores.Store

@@ -164,9 +164,14 @@ export function sessionsApi(
     },
     get users(): UserSessionsApi {
       if (!users) throw new OptionError('sessions.users needs the option user, which tells whose session it is')
-      const { list, end, endAll, endOthers, index } = userSessionsApi(users, store as RecordStore, {
+      const { list, page, end, endAll, endOthers, index } = userSessionsApi(users, store as RecordStore, {
         sessionOf: (req) => visitIn(req) && ((req as VisitedRequest)[property] as StoredLive | undefined),
-        leave: (key) => settings.underWay.leave(key),
+        ended(keys) {
+          const those = new Set(keys)
+          settings.underWay.leaveThose((id) => users.index.keysOf(id).some((key) => those.has(key)))
+          if (!events.wants('destroyed')) return
+          for (const id of keys) events.emit('destroyed', { id })
+        },
         async enter(id) {
           const visit = visitById(id)
           if (!(await loaded(visit))) return false
@@ -178,6 +183,7 @@ export function sessionsApi(
       })
       return {
         list,
+        page,
         end: (user, handle) => quietly(() => end(user, handle)),
         endAll: (user) => quietly(() => endAll(user)),
         endOthers: (req) => quietly(() => endOthers(req)),

@@ -4,12 +4,21 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { worthOf, type Worth } from '../request/tokens'
 import { examine } from './doctor'
 import { moveSessions } from './move'
-import { isTableMissing, messageOf, openStore, UsageError, type OpenedStore, type StoreOptions } from './open-store'
+import {
+  isTableMissing,
+  messageOf,
+  openMoving,
+  openStore,
+  UsageError,
+  type BothOptions,
+  type OpenedStore,
+  type StoreOptions,
+} from './open-store'
 import { fromNow, json, number, print, short, size, table } from './print'
 import { parseGiven, secretsIn, StoredSessions, type Given, type Stored } from './sessions'
 
-interface Common extends StoreOptions {
-  store: string
+interface Common extends StoreOptions, Partial<BothOptions> {
+  store?: string
   userKey?: string
   json?: boolean
 }
@@ -40,6 +49,7 @@ Stores:
 
 Environment:
   SESSILE_STORE        in place of --store, so that a password is in no list of processes
+  SESSILE_FROM, _TO    in place of --from and --to; these go before SESSILE_STORE
   SESSILE_ENCRYPTION   the option encryption: keys in base64 or hex, separated by commas
   SESSILE_HASH_IDS     the option hashIds: true, or the key
   SESSION_SECRET       the secret, for show and doctor to check signatures
@@ -60,14 +70,28 @@ function command(name: string, description: string): Command {
   return program
     .command(name)
     .description(description)
-    .addOption(
-      new Option('-s, --store <url>', 'the store: a URL, or a file of SQLite')
-        .env('SESSILE_STORE')
-        .makeOptionMandatory(),
-    )
+    .addOption(new Option('-s, --store <url>', 'the store: a URL, or a file of SQLite').env('SESSILE_STORE'))
     .option('--prefix <prefix>', 'what keys begin with, of Redis and DynamoDB')
     .option('--table <name>', 'the table, of a database; in PostgreSQL also schema.table')
     .option('--json', 'prints JSON')
+}
+
+/** A command on one store or, during a move, on both. */
+function commandOnBoth(name: string, description: string): Command {
+  return withBoth(command(name, description), 'during a move, in place of --store: ')
+}
+
+function withBoth(command: Command, when = ''): Command {
+  const isNeeded = when === ''
+  const one = (flags: string, what: string, env: string): Option =>
+    new Option(flags, when + what).env(env).makeOptionMandatory(isNeeded)
+  return command
+    .addOption(one('--from <url>', 'the store that is given up', 'SESSILE_FROM'))
+    .addOption(one('--to <url>', 'the store that takes its place', 'SESSILE_TO'))
+    .option('--from-prefix <prefix>', 'what the keys of --from begin with')
+    .option('--from-table <name>', 'the table of --from')
+    .option('--to-prefix <prefix>', 'what the keys of --to begin with')
+    .option('--to-table <name>', 'the table of --to')
 }
 
 const userKey = [
@@ -76,7 +100,7 @@ const userKey = [
 ] as const
 const yes = ['--yes', 'does it, and not only says what it would do'] as const
 
-command('list', 'lists sessions, those that end first at the top')
+commandOnBoth('list', 'lists sessions, those that end first at the top')
   .option('--user <user>', 'only those of a user')
   .option(...userKey)
   .option('--limit <count>', 'how many', positive, 50)
@@ -99,7 +123,7 @@ command('list', 'lists sessions, those that end first at the top')
     }),
   )
 
-command('show <session>', 'shows a session, by its ID, its beginning as it is listed, or a cookie')
+commandOnBoth('show <session>', 'shows a session, by its ID, its beginning as it is listed, or a cookie')
   .option(...userKey)
   .option('--data', 'its data, too')
   .action(
@@ -133,7 +157,7 @@ command('show <session>', 'shows a session, by its ID, its beginning as it is li
     }),
   )
 
-command('end <sessions...>', 'ends sessions, by what show takes')
+commandOnBoth('end <sessions...>', 'ends sessions, by what show takes')
   .option(...yes)
   .action(
     run(async (opened, options: Common & { yes?: boolean }, texts: string[]) => {
@@ -151,7 +175,7 @@ command('end <sessions...>', 'ends sessions, by what show takes')
     }),
   )
 
-command('end-user <user>', 'ends all sessions of a user')
+commandOnBoth('end-user <user>', 'ends all sessions of a user')
   .option(...userKey)
   .option(...yes)
   .action(
@@ -163,7 +187,7 @@ command('end-user <user>', 'ends all sessions of a user')
     }),
   )
 
-command('count', 'counts sessions')
+commandOnBoth('count', 'counts sessions')
   .option('--users', 'looks at each: how many are signed in, and how many users that are')
   .option(...userKey)
   .action(
@@ -210,15 +234,11 @@ command(
     }),
   )
 
-program
-  .command('move')
-  .description('moves all sessions to another store, while the app runs on new MovingStore({ from, to })')
-  .requiredOption('--from <url>', 'the store that is given up')
-  .requiredOption('--to <url>', 'the store that takes its place')
-  .option('--from-prefix <prefix>', 'what its keys begin with')
-  .option('--from-table <name>', 'its table')
-  .option('--to-prefix <prefix>', 'what the keys of the other one begin with')
-  .option('--to-table <name>', "the other one's table")
+withBoth(
+  program
+    .command('move')
+    .description('moves all sessions to another store, while the app runs on new MovingStore({ from, to })'),
+)
   .option('--json', 'prints JSON')
   .option(...yes)
   .action(moveSessions)
@@ -247,7 +267,7 @@ function run<Options extends Common, Argument>(
   return async (...args) => {
     // Commander passes the arguments, the options, and the command itself.
     const options = args.at(-2) as Options
-    const opened = await openStore(options.store, { prefix: options.prefix, table: options.table })
+    const opened = await openAsGiven(options, args.at(-1) as Command)
     try {
       await action(opened, options, args[0] as Argument)
     } catch (error) {
@@ -258,6 +278,28 @@ function run<Options extends Common, Argument>(
       await opened.close()
     }
   }
+}
+
+/**
+ * What is given as arguments goes before the environment.
+ * @throws UsageError when it is not clear which store is meant, and as `openStore` does
+ */
+function openAsGiven(options: Common, command: Command): Promise<OpenedStore> {
+  const { store, prefix, table, from, to } = options
+  const isArgument = (name: string): boolean => command.getOptionValueSource(name) === 'cli'
+  const isStore = isArgument('store')
+  if (isStore && (isArgument('from') || isArgument('to'))) {
+    throw new UsageError('which store? Give --store or, during a move, --from and --to')
+  }
+  if (isStore || (from === undefined && to === undefined)) {
+    if (store === undefined) throw new UsageError('which store? Give --store, or set SESSILE_STORE')
+    return openStore(store, { prefix, table })
+  }
+  if (from === undefined || to === undefined) throw new UsageError('during a move, give both --from and --to')
+  for (const [name, value] of Object.entries({ prefix, table })) {
+    if (value !== undefined) throw new UsageError(`--${name} goes with --store; give --from-${name} or --to-${name}`)
+  }
+  return openMoving({ ...options, from, to })
 }
 
 function sessionsOf(opened: OpenedStore, options: Common): StoredSessions {

@@ -1,15 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import { messageOf, openStore, UsageError, type OpenedStore } from './open-store'
+import { messageOf, openBoth, UsageError, type BothOptions, type OpenedStore } from './open-store'
 import { json, number, print, Progress, short } from './print'
 import { secretsIn, StoredSessions } from './sessions'
 
-export interface MoveOptions {
-  from: string
-  to: string
-  fromPrefix?: string
-  fromTable?: string
-  toPrefix?: string
-  toTable?: string
+export interface MoveOptions extends BothOptions {
   json?: boolean
   yes?: boolean
 }
@@ -24,19 +18,15 @@ const SHOWN_FAILURES = 10
  */
 export async function moveSessions(options: MoveOptions): Promise<void> {
   const { yes: isMeant = false } = options
-  const from = await openStore(options.from, { prefix: options.fromPrefix, table: options.fromTable })
+  const { from, to } = await openBoth(options, isMeant)
   try {
-    const to = await openStore(options.to, { prefix: options.toPrefix, table: options.toTable, create: isMeant })
-    try {
-      const total = (await from.store.length()) ?? 0
-      if (isMeant) return await moveAll(from, to, total, options)
-      if (options.json) return json({ dryRun: true, sessions: total })
-      print(`${number(total)} sessions of ${from.name} would be moved to ${to.name}.`)
-      print('Let every process of the app have a MovingStore of both first; then run this again with --yes.')
-    } finally {
-      await to.close()
-    }
+    const total = (await from.store.length()) ?? 0
+    if (isMeant) return await moveAll(from, to, total, options)
+    if (options.json) return json({ dryRun: true, sessions: total })
+    print(`${number(total)} sessions of ${from.name} would be moved to ${to.name}.`)
+    print('Let every process of the app have a MovingStore of both first; then run this again with --yes.')
   } finally {
+    await to.close()
     await from.close()
   }
 }

@@ -25,6 +25,16 @@ export interface OpenedStore {
 /** What the operator has given cannot be done; the message says what to do. */
 export class UsageError extends Error {}
 
+/** The two stores of a move. */
+export interface BothOptions {
+  from: string
+  to: string
+  fromPrefix?: string | undefined
+  fromTable?: string | undefined
+  toPrefix?: string | undefined
+  toTable?: string | undefined
+}
+
 type Opening = Omit<OpenedStore, 'name'>
 
 const KINDS: { [scheme: string]: { open(url: string, options: StoreOptions): Promise<Opening>; takes: string[] } } = {
@@ -62,6 +72,36 @@ export async function openStore(url: string, options: StoreOptions): Promise<Ope
     return { name, ...(await kind.open(url, options)) }
   } catch (error) {
     throw error instanceof UsageError ? error : new UsageError(`cannot open ${name}: ${messageOf(error)}`)
+  }
+}
+
+/**
+ * Opens the stores of a move. Without `create`, what the new one lacks is an error.
+ * @throws UsageError as `openStore` does
+ */
+export async function openBoth(options: BothOptions, create = false): Promise<{ from: OpenedStore; to: OpenedStore }> {
+  const { fromPrefix, fromTable, toPrefix, toTable } = options
+  const from = await openStore(options.from, { prefix: fromPrefix, table: fromTable })
+  try {
+    return { from, to: await openStore(options.to, { prefix: toPrefix, table: toTable, create }) }
+  } catch (error) {
+    await from.close()
+    throw error
+  }
+}
+
+/** The stores of a move as the app has them meanwhile. */
+export async function openMoving(options: BothOptions): Promise<OpenedStore> {
+  const { from, to } = await openBoth(options)
+  const { MovingStore } = await import('../stores/moving.js')
+  return {
+    store: new MovingStore({ from: from.store, to: to.store }),
+    name: `${from.name} and ${to.name}`,
+    version: `${from.version} and ${to.version}`,
+    async close() {
+      await from.close()
+      await to.close()
+    },
   }
 }
 

@@ -1,12 +1,12 @@
 import { isUnreadable } from '../base/errors'
 import { Envelope, envelopeIn } from '../features/sealing/envelope'
 import { SealedStore } from '../features/sealing/sealed-store'
-import { indexedStore, UserIndex } from '../features/users/user-index'
+import { indexedStore, inPages, UserIndex } from '../features/users/user-index'
 import { Signer } from '../request/signer'
 import { parseHeld, type Held } from '../request/tokens'
 import type { SessionData } from '../session/augmented'
 import { NOTES, storedNotes, type SessionNotes } from '../session/notes'
-import type { RecordStore, SessionRecord } from '../store/record-store'
+import { readMany, type RecordStore, type SessionRecord } from '../store/record-store'
 import { UsageError } from './open-store'
 import { Progress, SHOWN_ID } from './print'
 
@@ -113,12 +113,15 @@ export class StoredSessions {
       for await (const stored of this.all()) if (stored.user === user) found.push(stored)
       return found
     }
-    for (const key of (await this.store.linked?.(user)) ?? []) {
-      const record = await this.store.read(key)
-      const stored = record && this.stored(key, record)
-      if (stored?.user === user) found.push(stored)
-      else if (stored?.unreadable !== undefined) found.push({ ...stored, user })
-    }
+    await inPages((await this.store.linked?.(user)) ?? [], async (keys) => {
+      const records = await readMany(this.store, keys)
+      for (const [n, key] of keys.entries()) {
+        const record = records[n]
+        const stored = record && this.stored(key, record)
+        if (stored?.user === user) found.push(stored)
+        else if (stored?.unreadable !== undefined) found.push({ ...stored, user })
+      }
+    })
     return found
   }
 
@@ -142,9 +145,11 @@ export class StoredSessions {
     return found
   }
 
-  async end({ key, user }: Stored): Promise<boolean> {
+  async end({ key, notes, user }: Stored): Promise<boolean> {
     const isEnded = await this.store.remove(key)
-    if (user !== undefined) await this.store.unlink?.(user, key)
+    // An app without the option user, where the data tells whose it is, has no index, and perhaps no table for one.
+    const isInIndex = user !== undefined && (this.userKey === undefined || notes.user === user)
+    if (isInIndex) await this.store.unlink?.(user, key)
     return isEnded
   }
 
@@ -152,7 +157,7 @@ export class StoredSessions {
   async endUser(user: string): Promise<number> {
     if (this.userKey === undefined) {
       const limits = { ttl: this.store.ttl, timeout: TIMEOUT }
-      return (await new UserIndex(indexedStore(this.store), limits, () => false).endAllBut(user)).length
+      return new UserIndex(indexedStore(this.store), limits, () => false).endAllBut(user, [])
     }
     let ended = 0
     for (const stored of await this.of(user)) if (await this.end(stored)) ended++

@@ -92,7 +92,14 @@ export class Inspected {
       ),
     )
     events.on('expired', ({ id, reason }) => this.#end(this.#keyOf(id), 'expired', `by the ${reason} timeout`))
-    events.on('destroyed', ({ id }) => this.#end(this.#keyOf(id), 'destroyed', 'by the application, as at a logout'))
+    // Of one that was ended by its user's list, the key is known and not the ID.
+    events.on('destroyed', ({ id }) =>
+      this.#end(
+        this.#live.has(id) ? id : this.#keyOf(id),
+        'destroyed',
+        'by the application: a logout, or users.endAll',
+      ),
+    )
   }
 
   /** @throws what the store fails with */
@@ -106,7 +113,7 @@ export class Inspected {
       for (const [key, { ends = Infinity }] of before) {
         if (this.#live.has(key) || this.#hasEnded(key)) continue
         if (ends <= Date.now()) this.#end(key, 'expired', 'its lifetime is over', before)
-        else this.#end(key, 'gone', 'another process has ended it, or all of its user', before)
+        else this.#end(key, 'gone', 'ended by another process, or by a login beyond maxSessionsPerUser', before)
       }
     }
     const live = found.map((one) => this.#shown(one)).sort((a, b) => (b.seen ?? 0) - (a.seen ?? 0))

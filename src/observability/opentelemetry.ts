@@ -59,7 +59,7 @@ const COUNTED: { readonly [N in Exclude<Name, 'decided'>]: Counted<N> } = {
   renewed: { metric: 'sessile.renewals', description: 'New tokens given to clients', onSpan: true },
   destroyed: {
     metric: 'sessile.destructions',
-    description: 'Sessions that the application has destroyed, with those that logins replace',
+    description: 'Sessions that the application has destroyed, also all of a user, with those that logins replace',
   },
   expired: {
     metric: 'sessile.expiries',

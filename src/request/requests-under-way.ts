@@ -38,6 +38,10 @@ export class RequestsUnderWay {
     for (const visit of this.#visits.get(key) ?? []) visit.leave()
     this.#visits.delete(key)
   }
+
+  leaveThose(haveEnded: (key: string) => boolean): void {
+    for (const key of this.#visits.keys()) if (haveEnded(key)) this.leave(key)
+  }
 }
 
 /** Where no request needs to learn of it. */
@@ -46,4 +50,5 @@ export const NOBODY: RequestsUnderWay = Object.assign(Object.create(RequestsUnde
   exitAtClose: () => undefined,
   exit: () => undefined,
   leave: () => undefined,
+  leaveThose: () => undefined,
 })

@@ -16,6 +16,9 @@ export function tolerance(lifetime: number): number {
   return Math.min(60_000, lifetime / 10)
 }
 
+/** In ms: some stores keep ends in whole seconds, rounded up. */
+const END_PRECISION = 1000
+
 /** Access by the record contract: writes a session only over the stored state that is known. */
 export class RecordAccess implements StoreAccess {
   readonly isExact = true
@@ -106,7 +109,8 @@ export class RecordAccess implements StoreAccess {
   #touch(key: string, expires: number, record: SessionRecord | undefined): MaybePromise<boolean> {
     const later = record ? expires - record.expires : Infinity
     if (record?.renewed && Math.abs(later) < tolerance(expires - Date.now())) return true
-    if (!record?.renewed && later >= 0 && later < this.#settings.touchAfter) return false
+    const isShorter = later <= -END_PRECISION
+    if (!record?.renewed && !isShorter && Math.max(0, later) < this.#settings.touchAfter) return false
     return afterwards(this.#store.renew(key, expires, record?.expires), () => true)
   }
 

@@ -75,7 +75,7 @@ describeInChromium('the inspector in Chromium', () => {
     const grace = await loggedIn('grace')
     await page.getByText('2 signed in, 2 sessions').waitFor()
     await grace.get('/logout')
-    await page.locator('#ended').getByText('by the application, as at a logout').waitFor()
+    await page.locator('#ended').getByText('by the application: a logout, or users.endAll').waitFor()
     expect(errors).toEqual([])
   })
 

@@ -59,6 +59,13 @@ export interface Opened {
   close(): Promise<void>
 }
 
+/** What tells a command of the two stores of a move. */
+export function between(from: Opened, to: Opened): string[] {
+  const [fromName, fromValue] = from.option
+  const [toName, toValue] = to.option
+  return ['--from', from.url, `--from-${fromName}`, fromValue, '--to', to.url, `--to-${toName}`, toValue]
+}
+
 const unique = (): string => 'c' + randomBytes(6).toString('hex')
 
 /** What tells a command of a store. */

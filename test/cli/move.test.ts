@@ -7,7 +7,7 @@ import sessile, { type RecordStore } from '../../src'
 import { MovingStore } from '../../src/stores/moving'
 import { listen, original, SECRET, type RunningServer } from '../support/app'
 import { describeWith, until } from '../support/servers'
-import { appOver, sessile as run, start, stores, told, type Opened } from './cli'
+import { appOver, between, sessile as run, start, stores, told, type Opened } from './cli'
 
 const VISITORS = 16
 /** Sessions that nobody uses meanwhile, so that a move takes long enough to be stopped in the middle of it. */
@@ -82,14 +82,7 @@ async function login(at: RunningServer, user: string): Promise<Visitor> {
   return new Visitor(user, (headers['set-cookie']?.[0] ?? '').split(';')[0] as string)
 }
 
-/** What the command is told of two stores. */
-function between(from: Opened, to: Opened): string[] {
-  const [fromName, fromValue] = from.option
-  const [toName, toValue] = to.option
-  return ['--from', from.url, `--from-${fromName}`, fromValue, '--to', to.url, `--to-${toName}`, toValue]
-}
-
-/** Moves under load, stopped twice and begun again, until the old store is empty; visitors go on all the time. */
+/** Moves under load, stopped twice, killed once, and begun again, until the old store is empty; visitors go on all the time. */
 async function moveUnderLoad(from: Opened, to: Opened, visitors: Visitor[]): Promise<string[]> {
   const at = await shop(sessile, new MovingStore({ from: from.store, to: to.store }))
   const wrong: string[] = []
@@ -98,16 +91,14 @@ async function moveUnderLoad(from: Opened, to: Opened, visitors: Visitor[]): Pro
   const traffic = visitors.map(async (visitor) => {
     while (!isOver) await visitor.visit(at, wrong)
   })
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  const stopped = 'sessile: stopped. Nothing is lost: run it again to go on.\n'
+  for (const signal of ['SIGINT', 'SIGKILL', 'SIGTERM'] as const) {
     const before = (await to.store.length()) as number
     const moving = start(args)
     await until(async () => ((await to.store.length()) as number) > before + 50)
     moving.process.kill(signal)
-    expect(await moving.ended).toEqual({
-      code: 130,
-      stdout: '',
-      stderr: 'sessile: stopped. Nothing is lost: run it again to go on.\n',
-    })
+    const isKilled = signal === 'SIGKILL'
+    expect(await moving.ended).toEqual({ code: isKilled ? null : 130, stdout: '', stderr: isKilled ? '' : stopped })
     expect(await from.store.length()).toBeGreaterThan(0)
   }
   // New visitors come while it goes on.
@@ -208,6 +199,34 @@ describe('a move', { tags: ['slow'] }, () => {
       stdout: expect.stringContaining('0 sessions were moved.'),
     })
     expect(await to.store.length()).toBe(1)
+  })
+
+  test('that has come half the way: the commands look at both stores', async () => {
+    const [old, moved] = [appOver(from.store), appOver(to.store)]
+    const app = appOver(new MovingStore({ from: from.store, to: to.store }))
+    const cookies = [await old.login('gus'), await moved.login('gus'), await old.login('hal'), await app.login('hal')]
+    const both = between(from, to)
+    const json = async (...args: string[]) => JSON.parse((await run([...args, ...both, '--json'])).stdout)
+    const before = ((await from.store.length()) as number) + ((await to.store.length()) as number)
+    expect(await json('count')).toEqual({ sessions: before })
+    expect(await json('list', '--user', 'gus')).toMatchObject({ total: 2 })
+    for (const cookie of cookies) expect(await json('show', cookie)).toMatchObject({ token: 'present' })
+    const [, fromTable] = from.option
+    const [, toTable] = to.option
+    const env = { SESSILE_FROM: from.url, SESSILE_TO: to.url, SESSILE_STORE: '/no/such/file.db' }
+    const endUser = ['end-user', 'gus', '--from-table', fromTable, '--to-table', toTable]
+    expect((await run(endUser, env)).stdout).toContain('2 would be ended')
+    expect(await Promise.all(cookies.map((cookie) => app.ask('/me', cookie)))).toEqual(['gus', 'gus', 'hal', 'hal'])
+    expect((await run([...endUser, '--yes'], env)).stdout).toContain('2 ended.')
+    expect((await run(['end', cookies[2] as string, ...both, '--yes'])).stdout).toContain('1 ended.')
+    const left = ['nobody', 'nobody', 'nobody', 'hal']
+    expect(await Promise.all(cookies.map((cookie) => app.ask('/me', cookie)))).toEqual(left)
+    expect(await app.sessions.users.endAll('hal')).toBe(1)
+    for (const { store } of [from, to]) {
+      for (const user of ['gus', 'hal']) expect(await store.linked?.(user)).toEqual([])
+    }
+    // What is given as an argument goes before the environment.
+    expect((await run(['count', ...told(from)], env)).stdout).toBe(`${await from.store.length()} sessions\n`)
   })
 
   test('from a store to itself is refused, by whatever names it goes', async () => {

@@ -6,7 +6,7 @@ import path from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { describeWith, describeWithProgram, freePort } from '../support/servers'
 import { temporaryFolder } from '../support/sqlite'
-import { COMMAND, sessile, stores, told } from './cli'
+import { between, COMMAND, sessile, stores, told } from './cli'
 
 /** One line that tells what is wrong, nothing else, and the code for what could not be done. */
 async function refuses(args: string[], message: RegExp): Promise<void> {
@@ -20,7 +20,17 @@ describe('the command line refuses, in a line and with the code 2,', { tags: ['s
   test.each([
     [['lits'], /^error: unknown command 'lits'\n\(Did you mean list\?\)\n/],
     [['list', '--frob', '-s', 'x.db'], /^error: unknown option '--frob'\n/],
-    [['list'], /^error: required option '-s, --store <url>' not specified\n/],
+    [['list'], /^sessile: which store\? Give --store, or set SESSILE_STORE\n$/],
+    [['move', '--to', 'x.db'], /^error: required option '--from <url>' not specified\n/],
+    [['list', '--from', 'x.db'], /^sessile: during a move, give both --from and --to\n$/],
+    [
+      ['list', '--from', 'x.db', '--to', 'y.db', '-s', 'z.db'],
+      /^sessile: which store\? Give --store or, during a move, --from and --to\n$/,
+    ],
+    [
+      ['list', '--from', 'x.db', '--to', 'y.db', '--table', 't'],
+      /^sessile: --table goes with --store; give --from-table or --to-table\n$/,
+    ],
     [['list', '-s', 'x.db', '--limit', 'many'], /^error: option '--limit <count>' argument 'many' is invalid/],
     [['show', '-s', 'x.db'], /^error: missing required argument 'session'\n/],
     [['list', '-s', 'ftp://127.0.0.1'], /^sessile: no store has URLs of ftp:\/\/; there are redis, .*\n$/],
@@ -87,6 +97,25 @@ describeWith('postgres', 'a table that is not there', () => {
   })
 })
 
+describeWith('postgres', 'an app without the option user, and so without a table of users', () => {
+  test('has all sessions of a user ended by where its data has the user', async () => {
+    const opened = await stores.postgres()
+    for (const [n, user] of ['ada', 'ada', 'bob', 'ada'].entries()) {
+      const text = JSON.stringify({ cookie: {}, passport: { user } })
+      await opened.store.write(`session-number-${n}`, text, Date.now() + 60_000, 'absent')
+    }
+    const run = (...args: string[]) => sessile([...args, '--user-key', 'passport.user', ...told(opened)])
+    expect((await run('list', '--user', 'ada', '--json')).stdout).toContain('"total": 3')
+    expect(await run('end-user', 'ada', '--yes')).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('3 ended.'),
+      stderr: '',
+    })
+    expect((await run('count', '--users')).stdout).toBe('1 sessions; 1 are signed in, of 1 users\n')
+    await opened.close()
+  })
+})
+
 describe('of a file without its table', { tags: ['slow'] }, () => {
   test('nothing is made', async () => {
     const opened = await stores.sqlite()
@@ -130,15 +159,24 @@ describe('sessions that visitors have shaped', { tags: ['slow'] }, () => {
 
 describeWithProgram('script', 'bsdutils', 'on a terminal', () => {
   test('long work shows how far it has come', async () => {
-    const opened = await stores.sqlite()
+    const [opened, few, to] = await Promise.all([stores.sqlite(), stores.sqlite(), stores.sqlite()])
     for (let n = 0; n < 2000; n++) {
-      await opened.store.write(`session-number-${n}`, '{"cookie":{}}', Date.now() + 600_000, 'absent')
+      const { store } = n < 1900 ? opened : few
+      await store.write(`session-number-${n}`, '{"cookie":{}}', Date.now() + 600_000, 'absent')
     }
-    const file = path.join(temporaryFolder(), 'typescript')
-    const command = `"${process.execPath}" "${COMMAND}" count --users ${told(opened).join(' ')}`
-    const shown = execFileSync('script', ['-qec', command, file], { encoding: 'utf8' })
-    expect(shown).toMatch(/looking at sessions \[#* *\] \d+ %, [\d,]+ of 2,000/)
-    expect(shown).toContain('2,000 sessions; 0 are signed in')
-    await opened.close()
+    const onTerminal = (...args: string[]): string => {
+      const command = [`"${process.execPath}"`, `"${COMMAND}"`, ...args].join(' ')
+      const file = path.join(temporaryFolder(), 'typescript')
+      return execFileSync('script', ['-qec', command, file], { encoding: 'utf8' })
+    }
+    const looking = /looking at sessions \[#* *\] \d+ %, [\d,]+ of 1,900/
+    const counted = onTerminal('count', '--users', ...told(opened))
+    expect(counted).toMatch(looking)
+    expect(counted).toContain('1,900 sessions; 0 are signed in')
+    expect(onTerminal('index', '--user-key', 'user', ...told(opened))).toMatch(looking)
+    const moved = onTerminal('move', ...between(few, to), '--yes')
+    expect(moved).toMatch(/moving \[#* *\] \d+ %, \d+ of 100/)
+    expect(moved).toContain('100 sessions were moved.')
+    await Promise.all([opened, few, to].map((one) => one.close()))
   })
 })

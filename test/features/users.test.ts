@@ -59,6 +59,50 @@ onEachStore((open) => {
     expect((await go('/', { cookie: cookie as string })).body).toBe('-')
   })
 
+  test.each([{}, { hashIds: true, encryption: Buffer.alloc(32, 7) }])(
+    'a user has many sessions: in pages, each is seen once, whatever comes and goes meanwhile, with %o',
+    async (options) => {
+      const store = open(newPlace())
+      const { sessions, go } = appOfUsers(
+        { store, cookie: { maxAge: 60_000 }, ...options },
+        { '/page': async (req, res) => void res.json(await sessions.users.page(req)) },
+      )
+      await Promise.all(Array.from({ length: 12 }, () => go('/in', {})))
+      const own: Jar = {}
+      await go('/in', own)
+      await go('/in?user=bob', {})
+      const { sessions: all, cursor } = JSON.parse((await go('/page', own)).body) as session.UserSessionPage
+      expect(all).toHaveLength(13)
+      expect(all.filter(({ current }) => current)).toHaveLength(1)
+      expect(cursor).toBeNull()
+
+      const first = await sessions.users.page('ada', { limit: 3 })
+      const seen = first.sessions.map(({ handle }) => handle)
+      const [ended, ...living] = all.map(({ handle }) => handle).filter((handle) => !seen.includes(handle))
+      expect(await sessions.users.end('ada', ended as string)).toBe(true)
+      await go('/in', {})
+      for (let page = first; page.cursor !== null;) {
+        expect(page.sessions).toHaveLength(3)
+        page = await sessions.users.page('ada', { limit: 3, cursor: page.cursor })
+        seen.push(...page.sessions.map(({ handle }) => handle))
+      }
+      expect(new Set(seen).size).toBe(seen.length)
+      expect(seen).toEqual(expect.arrayContaining(living))
+      expect(seen).not.toContain(ended)
+      expect(await sessions.users.page('eve')).toEqual({ sessions: [], cursor: null })
+    },
+  )
+
+  test('a page is full although the index still has sessions that are gone', async () => {
+    const store = open(newPlace())
+    const { sessions, go } = appOfUsers({ store, cookie: { maxAge: 60_000 } }, {})
+    await Promise.all(Array.from({ length: 10 }, () => go('/in', {})))
+    for (const id of ((await store.linked?.('ada')) ?? []).slice(0, 6)) await store.remove(id)
+    const { sessions: found, cursor } = await sessions.users.page('ada', { limit: 3 })
+    expect(found).toHaveLength(3)
+    expect((await sessions.users.page('ada', { limit: 3, cursor })).sessions).toHaveLength(1)
+  })
+
   const longest = 'x'.repeat(767)
   test('users are told apart, and found, however long and odd their IDs are', async () => {
     const odd = [
@@ -93,6 +137,25 @@ onEachStore((open) => {
   })
 })
 
+describe('a page of sessions, for a client', () => {
+  test('begins, whatever the client has sent for a cursor', async () => {
+    const { sessions, go } = appOfUsers({}, {})
+    await go('/in', {})
+    const whole = await sessions.users.page('ada')
+    for (const cursor of ['', null, undefined, ['~'], { length: 1 }, 7]) {
+      expect(await sessions.users.page('ada', { cursor: cursor as never })).toEqual(whole)
+    }
+    expect(await sessions.users.page('ada', { cursor: '~' })).toEqual({ sessions: [], cursor: null })
+  })
+
+  test.each([0, -1, 1.5, NaN, '3', Infinity])('of %s sessions is an error', async (limit) => {
+    const { sessions } = appOfUsers({}, {})
+    await expect(sessions.users.page('ada', { limit: limit as number })).rejects.toThrow(
+      'limit must be a whole number of at least 1',
+    )
+  })
+})
+
 describe('who is nobody', () => {
   const nobody: [string, unknown][] = [
     ['an object', { id: 1 }],
@@ -104,10 +167,11 @@ describe('who is nobody', () => {
     ['true', true],
     ['a promise', Promise.resolve('ada')],
   ]
-  test.each(nobody)('%s is an error in list, end and endAll', async (_what, target) => {
+  test.each(nobody)('%s is an error in list, page, end and endAll', async (_what, target) => {
     const { users } = appOfUsers({}, {}).sessions
     const message = /the user given to sessions\.users must be a string, a number/
     await expect(users.list(target as never)).rejects.toThrow(message)
+    await expect(users.page(target as never)).rejects.toThrow(message)
     await expect(users.end(target as never, 'a')).rejects.toThrow(message)
     await expect(users.endAll(target as never)).rejects.toThrow(message)
   })
@@ -155,6 +219,23 @@ describe('the index, whose entries end by themselves', () => {
     },
   )
 })
+
+test.each([{}, { hashIds: true }, { hashIds: { migrate: true } }])(
+  'a session that another request ends by users.endAll leaves the requests that have it, with %o',
+  async (options) => {
+    let left: unknown
+    const { sessions, go } = appOfUsers(options, {
+      '/slow': async (req) => {
+        await sessions.users.endAll('ada')
+        left = req.session
+      },
+    })
+    const jar: Jar = {}
+    await go('/in', jar)
+    expect((await go('/slow', jar)).status).toBe(200)
+    expect(left).toBeUndefined()
+  },
+)
 
 test('what describe records is for lists: an app that shows its session does not show it', async () => {
   const { sessions, go } = appOfUsers(

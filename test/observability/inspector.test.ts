@@ -166,8 +166,23 @@ describe('what is seen', () => {
     await agent.get('/logout')
     const { ended } = await page.until(({ ended }) => ended.length > 0)
     expect(ended).toMatchObject([
-      { user: 'ada', ended: { what: 'destroyed', why: 'by the application, as at a logout' } },
+      { user: 'ada', ended: { what: 'destroyed', why: 'by the application: a logout, or users.endAll' } },
     ])
+  })
+
+  test.each([{}, { hashIds: true }])('that all sessions of a user were ended, with %o', async (options) => {
+    const { app, sessions } = appWith(options)
+    await request(app).get('/login/ada')
+    await request(app).get('/login/ada')
+    await request(app).get('/login/grace')
+    const page = await look(app)
+    await page.until(({ live }) => live.length === 3)
+    await sessions.users.endAll('ada')
+    const { ended, live } = await page.until(({ ended }) => ended.length === 2)
+    expect(live.map(({ user }) => user)).toEqual(['grace'])
+    expect(ended.map(({ user, ended }) => [user, ended?.what, ended?.why])).toEqual(
+      Array(2).fill(['ada', 'destroyed', 'by the application: a logout, or users.endAll']),
+    )
   })
 
   test('that a session has timed out, or is gone', async () => {

@@ -116,7 +116,7 @@ function appWith(options: SessionOptions = {}) {
   })
   app.get('/', (_req, res) => res.send('hello'))
   app.use(((_error, _req, res, _next) => void res.status(500).end()) as express.ErrorRequestHandler)
-  return { app, agent: request.agent(app) }
+  return { app, sessions, agent: request.agent(app) }
 }
 
 describe('metrics', () => {
@@ -145,6 +145,14 @@ describe('metrics', () => {
     expect(await total('sessile.saves')).toBe(3)
     expect(await total('sessile.renewals')).toBe(1)
     expect(await total('sessile.destructions')).toBe(1)
+  })
+
+  test('all sessions of a user are ended', async () => {
+    instrument()
+    const { app, sessions } = appWith({ user: () => 'ada' })
+    for (let n = 0; n < 3; n++) await request(app).get('/set/a')
+    await sessions.users.endAll('ada')
+    expect(await total('sessile.destructions')).toBe(3)
   })
 
   test('an end that touchAfter leaves where it is counts as no touch', async () => {

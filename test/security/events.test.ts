@@ -44,6 +44,7 @@ function appWith(options: SessionOptions = {}) {
   return {
     agent,
     app,
+    sessions,
     store,
     /** What was told since, and that the channels tell the same as the emitter. */
     told(): Told[] {
@@ -103,6 +104,17 @@ describe('events: each once, on the emitter and on its channel', () => {
       ['loaded', { id }],
       ['destroyed', { id }],
     ])
+  })
+
+  test('destroyed, for each session of a user that is ended', async () => {
+    const { app, agent, sessions, told } = appWith({ user: () => 'ada' })
+    const { text: one } = await agent.get('/set/a')
+    const { text: other } = await request(app).get('/set/a')
+    told()
+    await sessions.users.endAll('ada')
+    expect(told()).toEqual(expect.arrayContaining([one, other].map((id) => ['destroyed', { id }])))
+    await sessions.users.endAll('ada')
+    expect(told()).toEqual([])
   })
 
   test('renewed, and staleId when the old one is used too late', async () => {

@@ -158,6 +158,22 @@ onEachStore((open) => {
     expect(await after.go('/me', jar)).toBe('ada')
     expect(await listed(after.sessions.users)).toBe(1)
   })
+
+  test('a record that was cut off keeps nobody from logging in, and is ended with the others', async () => {
+    const store = open(newPlace())
+    const { go, sessions } = appOfUsers(store, { maxSessionsPerUser: 1, onSessionLimit: 'refuse' })
+    await go('/login', {})
+    const [id = ''] = (await store.linked?.('ada')) ?? []
+    const { text = '', expires = 0 } = (await store.read(id)) ?? {}
+    // PostgreSQL keeps JSON only.
+    const cut = store.constructor.name === 'PostgresStore' ? '{}' : text.slice(0, -1)
+    await store.write(id, cut, expires, 'always')
+    const jar: Jar = {}
+    await go('/login', jar)
+    expect(await go('/me', jar)).toBe('ada')
+    expect(await sessions.users.endAll('ada')).toBe(2)
+    expect([await store.read(id), await store.linked?.('ada')]).toEqual([null, []])
+  })
 })
 
 test('a session that has timed out is not in the list, and not found by get and reload', async () => {

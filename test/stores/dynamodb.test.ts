@@ -6,6 +6,8 @@ import expressSession from 'express-session'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type session from '../../src'
 import { DynamoDBStore, type DynamoDBStoreOptions } from '../../src/stores/dynamodb'
+import { appWithSessions } from '../faults/fault'
+import { visitAndSettle, type Jar } from '../support/browser'
 import { startDynamoDB, type DynamoDB } from '../support/dynamodb'
 
 type Original = new (options: object) => session.Store
@@ -202,6 +204,27 @@ describe('reads', () => {
     expect(commands).toEqual(['GetItemCommand', 'GetItemCommand'])
     expect((await store.check()).join()).toContain('grant dynamodb:BatchGetItem')
   })
+})
+
+test('a request asks for what the documentation says', async () => {
+  const client = dynamodb.connect()
+  const store = open({ client })
+  const over = (touchAfter: number) =>
+    appWithSessions({ store, touchAfter, cookie: { maxAge: HOUR } }, (req, res) => {
+      if (req.url !== '/') req.session['n'] = req.url
+      res.send(String(req.session['n']))
+    }).app
+  const [renewing, sparing] = [over(0), over(60_000)]
+  const jar: Jar = {}
+  await visitAndSettle(renewing, '/begins', jar)
+  const commands = commandsOf(client)
+  const asked = async (app: typeof renewing, urls: string[]): Promise<string[]> => {
+    await Promise.all(urls.map((url) => visitAndSettle(app, url, { ...jar })))
+    return commands.splice(0).map((name) => name.replace('Command', ''))
+  }
+  expect(await asked(sparing, ['/'])).toEqual(['GetItem'])
+  expect(await asked(renewing, ['/'])).toEqual(['GetItem', 'UpdateItem'])
+  expect(await asked(sparing, ['/changes'])).toEqual(['GetItem', 'UpdateItem'])
 })
 
 describe('a write whose answer was lost', () => {

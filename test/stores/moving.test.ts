@@ -25,6 +25,21 @@ test('a store is not moved to itself: its sessions would be lost', async () => {
   expect(store.count()).toBe(1)
 })
 
+test('of a session that is in both stores the new one counts, and both are destroyed together', async () => {
+  const [from, to] = [new MemoryStore(), new MemoryStore()]
+  const both = new MovingStore({ from, to })
+  for (const id of ['read', 'removed', 'moved']) {
+    from.write(id, textOf({ in: 'old' }), in1h(), 'absent')
+    to.write(id, textOf({ in: 'new' }), in1h(), 'absent')
+  }
+  expect(JSON.parse((await both.read('read'))!.text)).toMatchObject({ in: 'new' })
+  expect(await both.remove('removed')).toBe(true)
+  expect([from.read('removed'), to.read('removed')]).toEqual([null, null])
+  expect(await move(from, to)).toEqual({ moved: 0, replaced: 2, failed: 0 })
+  expect(from.count()).toBe(0)
+  expect(JSON.parse(to.read('moved')!.text)).toMatchObject({ in: 'new' })
+})
+
 test('what a request destroys, or gives to another user, while it is moved is not left in the lists of users', async () => {
   const textOfUser = (user: string): string => JSON.stringify({ cookie: { path: '/' }, user })
   const userOf = (_id: string, { text }: { text: string }): string => (JSON.parse(text) as { user: string }).user
@@ -35,8 +50,9 @@ test('what a request destroys, or gives to another user, while it is moved is no
     from.link('ada', id, in1h())
   }
   const link = to.link.bind(to)
+  const target: RecordStore = to
   // The request is between the look of `move` at the session and its entry in the list.
-  to.link = async (user: string, id: string, expires: number) => {
+  target.link = async (user, id, expires) => {
     if (id === 'out' && (await both.remove(id))) await both.unlink!(user, id)
     if (id === 'other' && user === 'ada') {
       await both.write(id, textOfUser('bob'), in1h(), 'present')
@@ -46,8 +62,8 @@ test('what a request destroys, or gives to another user, while it is moved is no
     link(user, id, expires)
   }
   expect(await move(from, to, { userOf })).toEqual({ moved: 1, replaced: 0, failed: 0 })
-  expect(await to.linked('ada')).toEqual([])
-  expect(await to.linked('bob')).toEqual(['other'])
+  expect(to.linked('ada')).toEqual([])
+  expect(to.linked('bob')).toEqual(['other'])
 })
 
 /** Has each call of two stores wait for its turn, so that two programs can be interleaved in every way. */

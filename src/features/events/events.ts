@@ -19,7 +19,7 @@ export interface SessionEventMap {
   decided: { id: string; action: 'destroy' | 'save' | 'touch' | 'nothing'; why: string; cookie: string | undefined }
   /** The client of a session is given a new token; the session keeps its ID and its data. */
   renewed: { id: string }
-  /** A session was destroyed by the application. */
+  /** A session was destroyed by the application. With `hashIds`, the ID of one that `users` has ended is not known: it is the hash. */
   destroyed: { id: string }
   /** A session was ended by a timeout. */
   expired: { id: string; reason: 'idle' | 'absolute' }

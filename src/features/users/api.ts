@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http'
+import { OptionError } from '../../base/errors'
 import type { RecordStore, SessionRecord } from '../../store/record-store'
 import type { LiveSession } from '../../session/session'
 import { handleOf, inPages, type Live } from './user-index'
@@ -17,6 +18,13 @@ export interface UserSession {
   readonly current: boolean
 }
 
+/** Some of a user's sessions. */
+export interface UserSessionPage {
+  readonly sessions: UserSession[]
+  /** Leads to the next page; `null` when this was the last. */
+  readonly cursor: string | null
+}
+
 /** The ID of a user; nobody's (`undefined`, `null`) is accepted by the types, for keys that a session may lack: it is an error. */
 export type UserId = string | number | null | undefined
 
@@ -28,6 +36,16 @@ export interface UserSessionsApi {
    */
   list(user: UserId, req?: IncomingMessage): Promise<UserSession[]>
   list(req: IncomingMessage): Promise<UserSession[]>
+  /**
+   * Some of a user's live sessions: for those who have thousands, of which `list` reads all. The order is not that of time, and
+   * stays the same: a session that lives on while the pages are looked at is in one of them.
+   * @param options.cursor that of the page before; anything else begins, so it may come from a client
+   * @param options.limit how many, fewer only at the end. Default: 100
+   */
+  page(
+    user: UserId | IncomingMessage,
+    options?: { cursor?: string | null | undefined; limit?: number | undefined },
+  ): Promise<UserSessionPage>
   /** Ends one session of a user; false when it is not theirs, or has ended already. */
   end(user: UserId | IncomingMessage, handle: string): Promise<boolean>
   /** Ends all sessions of a user and answers how many: "log out everywhere", the request's own included. */
@@ -45,8 +63,8 @@ export interface UserSessionsApi {
 /** What the requests of this middleware have of users' sessions. */
 export interface Requests {
   sessionOf(req: IncomingMessage): LiveSession | undefined
-  /** Takes a session off the requests of this process that have it, as it was ended. */
-  leave(key: string): void
+  /** Sessions were ended: takes them off the requests of this process that have them, and tells of it. */
+  ended(keys: readonly string[]): void
   /** Stores a session again, if its user is not the one that is noted; false if that is so. */
   enter(id: string): Promise<boolean>
 }
@@ -60,29 +78,39 @@ export function userSessionsApi(users: Users, store: RecordStore, requests: Requ
     return userText(session && users.userOf(session), "the user of the request's session must be")
   }
 
-  function ended(keys: readonly string[]): number {
-    for (const key of keys) requests.leave(key)
-    return keys.length
+  function keysOfOwn(req: IncomingMessage | undefined): readonly string[] {
+    const session = req && requests.sessionOf(req)
+    return session ? index.keysOf(session.id) : []
   }
+
+  const { ended } = requests
 
   return {
     async list(target: unknown, req?: IncomingMessage) {
-      const request = isRequest(target) ? target : req
-      const current = request && requests.sessionOf(request)
-      const own = current ? index.keysOf(current.id) : []
-      return (await index.live(userOf(target))).map((live) => shown(live, own))
+      const own = keysOfOwn(isRequest(target) ? target : req)
+      const sessions: UserSession[] = []
+      await inPages(await index.live(userOf(target)), (page) => {
+        for (const live of page) sessions.push(shown(live, own))
+      })
+      return sessions
+    },
+    async page(target, { cursor, limit = 100 } = {}) {
+      if (!Number.isInteger(limit) || limit < 1) throw new OptionError('limit must be a whole number of at least 1')
+      const own = keysOfOwn(isRequest(target) ? target : undefined)
+      const { live, next } = await index.page(userOf(target), typeof cursor === 'string' ? cursor : '', limit)
+      return { sessions: live.map((one) => shown(one, own)), cursor: next }
     },
     async end(target, handle) {
       const user = userOf(target)
       const key = (await index.keys(user)).find((one) => handleOf(one) === handle)
       if (key === undefined || (await index.read([key]))[0]?.notes.user !== user) return false
-      return ended(await index.end(user, [key])) > 0
+      return (await index.end(user, [key], ended)) > 0
     },
-    endAll: async (target) => ended(await index.endAllBut(userOf(target))),
+    endAll: async (target) => index.endAllBut(userOf(target), [], ended),
     async endOthers(req) {
       const session = requests.sessionOf(req)
       if (!session || users.userOf(session) === undefined) return 0
-      return ended(await index.endAllBut(userOf(req), index.keysOf(session.id)))
+      return index.endAllBut(userOf(req), index.keysOf(session.id), ended)
     },
     async index(onProgress) {
       let looked = 0

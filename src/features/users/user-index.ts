@@ -4,6 +4,7 @@ import type { MaybePromise } from '../../base/maybe-promise'
 import { sha256 } from '../../base/sha256'
 import { within } from '../../base/store-call'
 import { storedNotes, type SessionNotes } from '../../session/notes'
+import { takeApart } from '../../session/record-text'
 import { readMany, removeLinked, type RecordStore, type SessionRecord } from '../../store/record-store'
 import type { KeyedStore } from '../sealing/sealed-store'
 
@@ -77,18 +78,49 @@ export class UserIndex {
     return live.sort((a, b) => (b.notes.created ?? 0) - (a.notes.created ?? 0))
   }
 
-  /** Those of the sessions with these keys that live and are the user's. */
-  async liveOf(user: string, keys: readonly string[]): Promise<Live[]> {
+  /**
+   * So many of the user's live sessions, fewer only at the end: those behind a handle, in the order of handles, which stays the
+   * same whatever comes and goes. `next` leads to the next ones; `null` means that there are none.
+   */
+  async page(user: string, behind: string, limit: number): Promise<{ live: Live[]; next: string | null }> {
+    const keys = new Map<string, string>()
+    await inPages(await this.keys(user), (page) => {
+      for (const key of page) {
+        const handle = handleOf(key)
+        if (handle > behind) keys.set(handle, key)
+      }
+    })
+    const ordered = [...keys.keys()].sort().map((handle) => keys.get(handle) as string)
+    const live: Live[] = []
+    let looked = 0
+    while (live.length < limit && looked < ordered.length) {
+      live.push(...(await this.liveOf(user, ordered.slice(looked, looked + limit))))
+      looked += limit
+    }
+    const hasMore = live.length > limit || looked < ordered.length
+    const page = live.slice(0, limit)
+    const last = page.at(-1)
+    return { live: page, next: hasMore && last ? handleOf(last.key) : null }
+  }
+
+  /** Those of the sessions with these keys that live and are the user's, and are wanted. */
+  async liveOf(user: string, keys: readonly string[], isWanted = (_live: Live): boolean => true): Promise<Live[]> {
     const live: Live[] = []
     await inPages(keys, async (page) => {
       const now = Date.now()
-      for (const found of await this.read(page))
-        if (found?.notes.user === user && !this.#hasEnded(found.notes, now)) live.push(found)
+      for (const found of await this.read(page)) {
+        if (found?.notes.user === user && !this.#hasEnded(found.notes, now) && isWanted(found)) live.push(found)
+      }
     })
     return live
   }
 
-  /** The sessions with these keys. A record that cannot be read counts as none: nobody can use its session. */
+  /** Whether a session's data can be read, too: else nobody can use it. */
+  isUsable({ key, record }: Live): boolean {
+    return unlessUnreadable(() => this.#store.parse(key, record)) !== undefined
+  }
+
+  /** The sessions with these keys. A record whose notes cannot be read counts as none. */
   async read(keys: readonly string[]): Promise<Array<Live | undefined>> {
     const store = this.#store
     const reading = store.readKeys ? store.readKeys(keys) : readMany(store, keys)
@@ -100,13 +132,14 @@ export class UserIndex {
   }
 
   #liveIn(key: string, record: SessionRecord): Live | undefined {
-    try {
-      const cookie = this.#store.parse(key, record)?.cookie
-      return cookie && { key, record, notes: storedNotes(cookie) ?? {}, lifetime: cookie.originalMaxAge ?? this.#ttl }
-    } catch (error) {
-      if (isUnreadable(error)) return undefined
-      throw error
-    }
+    return unlessUnreadable(() => {
+      // The data need not be parsed where it can be told from the rest.
+      const apart = this.#store.serializer === JSON ? takeApart(record.text) : undefined
+      const cookie = apart?.settings ?? this.#store.parse(key, record)?.cookie
+      if (!cookie) return undefined
+      const notes = (apart ? apart.notes : storedNotes(cookie)) ?? {}
+      return { key, record, notes, lifetime: cookie.originalMaxAge ?? this.#ttl }
+    })
   }
 
   /** Enters those of these sessions of known users that the index has lost, and answers how many. */
@@ -128,28 +161,42 @@ export class UserIndex {
     return entered
   }
 
-  /** Ends sessions, and answers the keys of those that were there; the others stay in the index, as they may be about to be stored. */
-  async end(user: string, keys: readonly string[]): Promise<string[]> {
+  /**
+   * Ends sessions, and answers how many were there; the others stay in the index, as they may be about to be stored.
+   * @param onEnded is told the keys of those that were there, a page at a time, so also when the next one fails
+   */
+  async end(user: string, keys: readonly string[], onEnded?: (keys: readonly string[]) => void): Promise<number> {
     const store = this.#store
-    const ended: string[] = []
+    let count = 0
     await inPages(keys, async (page) => {
       const removing = store.removeKeys ? store.removeKeys(user, page) : removeLinked(store, user, page)
       const removed = await within(removing, 'remove', this.#timeout)
-      ended.push(...page.filter((_, n) => removed[n]))
+      const ended = page.filter((_, n) => removed[n])
+      count += ended.length
+      onEnded?.(ended)
     })
-    return ended
+    return count
   }
 
-  /** Ends all sessions of a user but those kept, those that come in meanwhile too, and answers their keys. */
-  async endAllBut(user: string, kept: readonly string[] = []): Promise<string[]> {
+  /** Ends all sessions of a user but those kept, those that come in meanwhile too, and answers how many. */
+  async endAllBut(user: string, kept: readonly string[], onEnded?: (keys: readonly string[]) => void): Promise<number> {
     const seen = new Set(kept)
-    const ended: string[] = []
+    let count = 0
     for (;;) {
       const keys = (await this.keys(user)).filter((key) => !seen.has(key))
-      if (keys.length === 0) return ended
+      if (keys.length === 0) return count
       for (const key of keys) seen.add(key)
-      for (const key of await this.end(user, keys)) ended.push(key)
+      count += await this.end(user, keys, onEnded)
     }
+  }
+}
+
+function unlessUnreadable<T>(read: () => T): T | undefined {
+  try {
+    return read()
+  } catch (error) {
+    if (isUnreadable(error)) return undefined
+    throw error
   }
 }
 
@@ -159,7 +206,7 @@ export function handleOf(key: string): string {
 }
 
 /** A store that answers at once would else keep the event loop to itself from the first page to the last. */
-export async function inPages<T>(items: readonly T[], work: (page: readonly T[]) => Promise<unknown>): Promise<void> {
+export async function inPages<T>(items: readonly T[], work: (page: readonly T[]) => unknown): Promise<void> {
   for (let at = 0; at < items.length; at += PAGE) {
     if (at > 0) await new Promise((resolve) => setImmediate(resolve))
     await work(items.slice(at, at + PAGE))

@@ -146,7 +146,7 @@ export class Users implements Feature {
     return found.find((now) => now?.notes.user === user)
   }
 
-  /** The user's live sessions among these keys but those that are known; none where there are not too many. */
+  /** The user's sessions among these keys that can be used, but those that are known; none where there are not too many. */
   async #othersAmong(keys: readonly string[], user: string, own: Own, known: readonly Live[] = []): Promise<Live[]> {
     const others = keys.filter((key) => !own.keys.includes(key))
     if (others.length < this.#max) return []
@@ -154,6 +154,7 @@ export class Users implements Feature {
     return this.index.liveOf(
       user,
       others.filter((key) => !knownKeys.has(key)),
+      (live) => this.index.isUsable(live),
     )
   }
 
