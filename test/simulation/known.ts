@@ -88,4 +88,20 @@ export const KNOWN: Readonly<Record<string, Scenario>> = {
     requests: { A: { does: 'put o {"x":1,"y":0}' }, B: { does: 'login ada' } },
     schedule: 'B B A B B B2 A A A B B B2 B B2 B B B B B2 B B B2!after B B B B B!unheard',
   },
+  'who gives a session to another user takes it out of no list in which it belongs again': {
+    options: { user: true },
+    requests: { A: { does: 'login bob', from: 'phone' }, B: { does: 'login ada', from: 'phone' } },
+    schedule: 'A B A A A B B',
+  },
+  'a new session whose write is not answered is not stored over what its client has renewed meanwhile': {
+    requests: { A: { does: 'renew', from: 'stranger' }, C: { does: 'set a; stream', from: 'stranger' } },
+    schedule: 'C C2 C!lost',
+  },
+  'an answer that waits for a classic store sends no cookie that another has replaced meanwhile': {
+    options: { rolling: true },
+    store: 'classic',
+    setup: 'flash',
+    requests: { A: { does: 'renew' }, B: { does: 'take' } },
+    schedule: 'B B',
+  },
 }
