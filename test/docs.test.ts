@@ -46,7 +46,7 @@ afterAll(() => rmSync(folder, { recursive: true }))
 /** Has tests of its own, in test/recipes/. */
 const RECIPES = 'docs/recipes.md'
 
-describe('the code in the documentation runs', () => {
+describe('the code in the documentation runs', { tags: ['slow'] }, () => {
   for (const { page, line, language, code } of pages.filter((page) => page !== RECIPES).flatMap(snippetsOf)) {
     test(`${page}:${line}`, () => {
       const file = path.join(folder, `${page.replaceAll(/\W/g, '-')}-${line}.${language}`)
@@ -82,7 +82,7 @@ describe('the code in the documentation runs', () => {
   }
 })
 
-describe('the WebSocket servers of the documentation, while their store fails', () => {
+describe('the WebSocket servers of the documentation, while their store fails', { tags: ['slow'] }, () => {
   const [socketIo, anyServer] = snippetsOf('docs/websockets.md').map(({ code }) => code) as [string, string]
 
   /** Runs a server of the page, with a client in the same process: what that prints, if the process lives to its end. */

@@ -1,3 +1,4 @@
+// @module-tag slow
 import { execFileSync } from 'node:child_process'
 import {
   cpSync,
@@ -83,7 +84,7 @@ const FACTS = `JSON.stringify({
 })`
 const ALL_THERE = { factory: 'function', callable: 'function', same: [true, true, true, true] }
 
-describe('the packed library', { tags: ['slow'] }, () => {
+describe('the packed library', () => {
   test('has what is needed, and no more', () => {
     const names = files.map(({ path }) => path)
     expect(

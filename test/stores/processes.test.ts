@@ -110,7 +110,7 @@ describeWith('mysql', 'MariaDB, four processes', () => {
   forTheRecord('express-session', 'mysql', name + 'x')
 })
 
-describe('SQLite, four processes on one file', () => {
+describe('SQLite, four processes on one file', { tags: ['slow'] }, () => {
   const file = path.join(tmpdir(), `${unique()}.db`)
   afterAll(() => {
     for (const end of ['', '-wal', '-shm']) rmSync(file + end, { force: true })

@@ -1,3 +1,4 @@
+// @module-tag slow
 import { execFileSync } from 'node:child_process'
 import {
   cpSync,
@@ -134,7 +135,7 @@ const LARGE: Record<string, string> = {
     app.use(session('x', { store: new Store({ hosts: [] }) }))`,
 }
 
-describe('in place of express-session and its types', { tags: ['slow'], timeout: 300_000 }, () => {
+describe('in place of express-session and its types', { timeout: 300_000 }, () => {
   test.skipIf(version < 5)(`these compile: ${Object.keys(PROGRAMS).join(', ')}`, () => {
     expect(complaints(files(PROGRAMS), ...MODERN)).toBe('')
   })
@@ -150,7 +151,7 @@ const PLAIN = ['--module', ...(version < 7 ? ['commonjs', '--moduleResolution', 
   (option) => (option === 'node10' && version < 5 ? 'node' : option),
 )
 
-test('an application compiles from TypeScript 4.5 on', { tags: ['slow'], timeout: 120_000 }, () => {
+test('an application compiles from TypeScript 4.5 on', { timeout: 120_000 }, () => {
   const program = `import express = require('express')
     import session = require('sessile')
     declare module 'sessile' { interface SessionData { userId: number } }
@@ -165,7 +166,7 @@ test('an application compiles from TypeScript 4.5 on', { tags: ['slow'], timeout
 
 test.skipIf(version < 5).each(['es2020', 'es2022'])(
   'its declarations compile with the library of %s',
-  { tags: ['slow'], timeout: 120_000 },
+  { timeout: 120_000 },
   (lib) => {
     const program = `import session = require('sessile')
       import { signedCookie } from 'sessile/testing'
