@@ -273,7 +273,11 @@ describe('the packed library', () => {
       import { RecordStore } from 'sessile'
       import { signedCookie } from 'sessile/testing'
       import { RedisStore } from 'sessile/redis'
-      export const all = [session('x'), session({ secret: 'x', store: new session.MemoryStore() }), RecordStore, signedCookie, RedisStore]
+      import { PostgresStore } from 'sessile/postgres'
+      import { MysqlStore } from 'sessile/mysql'
+      import { SqliteStore } from 'sessile/sqlite'
+      export const stores = [RecordStore, RedisStore, PostgresStore, MysqlStore, SqliteStore]
+      export const all = [session('x'), session({ secret: 'x', store: new session.MemoryStore() }), signedCookie]
       // @ts-expect-error a number is no store
       session({ secret: 'x', store: 5 })`
       // TypeScript 7 always has esModuleInterop.

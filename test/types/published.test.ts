@@ -164,18 +164,15 @@ test('an application compiles from TypeScript 4.5 on', { timeout: 120_000 }, () 
   expect(complaints({ 'oldest.ts': program }, ...PLAIN, '--skipLibCheck')).toBe('')
 })
 
-test.skipIf(version < 5).each(['es2020', 'es2022'])(
-  'its declarations compile with the library of %s',
-  { timeout: 120_000 },
-  (lib) => {
-    const program = `import session = require('sessile')
+/** That they do with a newer library, the tests of the tarball show. */
+test.skipIf(version < 5)('its declarations compile with the library of es2020', { timeout: 120_000 }, () => {
+  const program = `import session = require('sessile')
       import { signedCookie } from 'sessile/testing'
       import { RedisStore } from 'sessile/redis'
       import { PostgresStore } from 'sessile/postgres'
       import { MysqlStore } from 'sessile/mysql'
       import { SqliteStore } from 'sessile/sqlite'
       export const all = [session, signedCookie, RedisStore, PostgresStore, MysqlStore, SqliteStore]`
-    const options = ['--module', 'node16', '--moduleResolution', 'node16', '--lib', lib]
-    expect(complaints({ [`${lib}.cts`]: program }, ...options)).toBe('')
-  },
-)
+  const options = ['--module', 'node16', '--moduleResolution', 'node16', '--lib', 'es2020']
+  expect(complaints({ 'es2020.cts': program }, ...options)).toBe('')
+})
