@@ -13,10 +13,14 @@ const library = [
 /** The packed library has its entries only: it cannot run tests that import one of the modules within. */
 const INNER =
   /^(?!import type ).* from '(?:\.\.\/)+src\/(?!testing'|index'|stores\/(?:sqlite|redis|postgres|mysql|dynamodb|moving)')/m
-const testFiles = readdirSync('test', { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.test.ts'))
-const testsOfInnerModules = testFiles
+const testFiles = readdirSync('test', { recursive: true, encoding: 'utf8' })
+  .filter((file) => file.endsWith('.test.ts'))
   .map((file) => path.join('test', file))
-  .filter((file) => INNER.test(readFileSync(file, 'utf8')))
+const filesWith = (pattern: RegExp): string[] => testFiles.filter((file) => pattern.test(readFileSync(file, 'utf8')))
+const testsOfInnerModules = filesWith(INNER)
+
+/** All that such a file has is tagged: `npm test` need not load it to leave it out, and what it imports neither. */
+const TAGGED_WHOLE = /^\/\/ @module-tag (?:server|slow|long)$/m
 
 /** Node cannot require TypeScript: what the source requires later is imported, at its end so that lines keep their numbers. */
 const REQUIRED_LATER = /\brequire\('(\.[^']+)'\)(?= as typeof import)/g
@@ -42,7 +46,7 @@ export default defineConfig(({ mode }) => ({
   resolve: { alias: [...(packed ? library : []), { find: /^express$/, replacement: express }] },
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: packed ? testsOfInnerModules : [],
+    exclude: [...(packed ? testsOfInnerModules : []), ...(mode === 'quick' ? filesWith(TAGGED_WHOLE) : [])],
     globalSetup: 'test/support/build.ts',
     env: { NO_DEPRECATION: 'express-session', TEST_MODE: mode },
     tags: [

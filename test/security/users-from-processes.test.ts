@@ -135,7 +135,7 @@ describeWith('mysql', 'MariaDB', () => {
   )
 })
 
-describe('SQLite', () => {
+describe('SQLite', { tags: ['slow'] }, () => {
   const file = path.join(tmpdir(), `${unique()}.db`)
   afterAll(() => {
     for (const end of ['', '-wal', '-shm']) rmSync(file + end, { force: true })
