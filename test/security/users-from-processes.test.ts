@@ -15,7 +15,7 @@ import { SqliteStore } from '../../src/stores/sqlite'
 import { describeWith } from '../support/servers'
 import { openShops, type Kind, type Shop } from '../support/shops'
 
-const LOGINS = process.env['THOROUGH'] ? 10_000 : 1000
+const LOGINS = process.env['THOROUGH'] ? 10_000 : 600
 const USERS = 100
 const MAX = 3
 /** How many are under way at a time. */

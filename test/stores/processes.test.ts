@@ -10,6 +10,8 @@ import { startDynamoDB, type DynamoDB } from '../support/dynamodb'
 import { describeWith } from '../support/servers'
 import { openShops, type Kind, type Library, type Shop } from '../support/shops'
 
+const MANY = process.env['THOROUGH'] ? 1000 : 300
+
 const unique = (): string => 'p' + randomBytes(6).toString('hex')
 
 /** 200 requests at once on four processes, each setting a key of its own: how many of the keys are there at the end. */
@@ -30,7 +32,7 @@ interface Counts {
 function fourProcesses(
   kind: Kind,
   name: string,
-  { keys, updates, logouts }: Counts = { keys: 200, updates: 1000, logouts: 1000 },
+  { keys, updates, logouts }: Counts = { keys: 200, updates: MANY, logouts: MANY },
 ): void {
   let shops: Shop[] = []
   beforeAll(async () => {
