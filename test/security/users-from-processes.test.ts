@@ -1,3 +1,4 @@
+// @module-tag slow
 import { randomBytes } from 'node:crypto'
 import { rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -135,7 +136,7 @@ describeWith('mysql', 'MariaDB', () => {
   )
 })
 
-describe('SQLite', { tags: ['slow'] }, () => {
+describe('SQLite', () => {
   const file = path.join(tmpdir(), `${unique()}.db`)
   afterAll(() => {
     for (const end of ['', '-wal', '-shm']) rmSync(file + end, { force: true })

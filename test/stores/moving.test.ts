@@ -36,18 +36,20 @@ test('what a request destroys, or gives to another user, while it is moved is no
   }
   const link = to.link.bind(to)
   // The request is between the look of `move` at the session and its entry in the list.
-  to.link = async (user: string, id: string, expires: number) => {
-    if (id === 'out' && (await both.remove(id))) await both.unlink!(user, id)
-    if (id === 'other' && user === 'ada') {
-      await both.write(id, textOfUser('bob'), in1h(), 'present')
-      await both.link!('bob', id, in1h())
-      await both.unlink!('ada', id)
-    }
-    link(user, id, expires)
-  }
+  Object.assign(to, {
+    async link(user: string, id: string, expires: number) {
+      if (id === 'out' && (await both.remove(id))) await both.unlink!(user, id)
+      if (id === 'other' && user === 'ada') {
+        await both.write(id, textOfUser('bob'), in1h(), 'present')
+        await both.link!('bob', id, in1h())
+        await both.unlink!('ada', id)
+      }
+      link(user, id, expires)
+    },
+  })
   expect(await move(from, to, { userOf })).toEqual({ moved: 1, replaced: 0, failed: 0 })
-  expect(await to.linked('ada')).toEqual([])
-  expect(await to.linked('bob')).toEqual(['other'])
+  expect(to.linked('ada')).toEqual([])
+  expect(to.linked('bob')).toEqual(['other'])
 })
 
 /** Has each call of two stores wait for its turn, so that two programs can be interleaved in every way. */

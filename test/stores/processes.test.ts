@@ -1,3 +1,4 @@
+// @module-tag slow
 import { randomBytes } from 'node:crypto'
 import { rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -112,7 +113,7 @@ describeWith('mysql', 'MariaDB, four processes', () => {
   forTheRecord('express-session', 'mysql', name + 'x')
 })
 
-describe('SQLite, four processes on one file', { tags: ['slow'] }, () => {
+describe('SQLite, four processes on one file', () => {
   const file = path.join(tmpdir(), `${unique()}.db`)
   afterAll(() => {
     for (const end of ['', '-wal', '-shm']) rmSync(file + end, { force: true })
@@ -120,7 +121,7 @@ describe('SQLite, four processes on one file', { tags: ['slow'] }, () => {
   fourProcesses('sqlite', file)
 })
 
-describe('DynamoDB, four processes', { tags: ['slow'] }, () => {
+describe('DynamoDB, four processes', () => {
   let dynamodb: DynamoDB
   beforeAll(async () => {
     dynamodb = await startDynamoDB()
