@@ -66,8 +66,8 @@ export default defineConfig(({ mode }) => ({
       { name: 'long', description: 'takes a minute or more: the full size of what a smaller test shows' },
     ],
     tagsFilter: filters[mode],
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    testTimeout: mode === 'quick' ? 30_000 : 120_000,
+    hookTimeout: mode === 'quick' ? 60_000 : 120_000,
     // Many of the tests that need servers wait for them.
     maxWorkers: mode === 'quick' ? 2 : 4,
     sequence: { sequencer: LongestFirst },
