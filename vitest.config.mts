@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { defineConfig, type Plugin } from 'vitest/config'
 import { BaseSequencer, type TestSpecification } from 'vitest/node'
@@ -23,6 +23,16 @@ const testsOfInnerModules = filesWith(INNER)
 /** All that such a file has is tagged: `npm test` need not load it to leave it out, and what it imports neither. */
 const TAGGED_WHOLE = /^\/\/ @module-tag (?:server|slow|long)$/m
 
+/** Whether a file speaks of tags, or one of those under `test` that it imports: else `npm run test:rest` need not load it. */
+function speaksOfTags(file: string): boolean {
+  const text = readFileSync(file, 'utf8')
+  if (/@module-tag|\btags\b/.test(text)) return true
+  const imported = [...text.matchAll(/ from '(\.[^']+)'/g)].map(
+    ([, at = '']) => `${path.join(path.dirname(file), at)}.ts`,
+  )
+  return imported.some((one) => one.startsWith(`test${path.sep}`) && existsSync(one) && speaksOfTags(one))
+}
+
 /** Node cannot require TypeScript: what the source requires later is imported, at its end so that lines keep their numbers. */
 const REQUIRED_LATER = /\brequire\('(\.[^']+)'\)(?= as typeof import)/g
 const importRequired: Plugin = {
@@ -37,6 +47,11 @@ const importRequired: Plugin = {
     })
     return { code: `${imported}\n${imports.join('\n')}`, map: null }
   },
+}
+
+const notLoaded: Record<string, () => string[]> = {
+  quick: () => filesWith(TAGGED_WHOLE),
+  rest: () => testFiles.filter((file) => !speaksOfTags(file)),
 }
 
 /** `npm test` is the mode `quick`, `npm run test:rest` are the others that take no minutes, `npm run test:all` are all. */
@@ -57,7 +72,7 @@ export default defineConfig(({ mode }) => ({
   resolve: { alias: [...(packed ? library : []), { find: /^express$/, replacement: express }] },
   test: {
     include: ['test/**/*.test.ts'],
-    exclude: [...(packed ? testsOfInnerModules : []), ...(mode === 'quick' ? filesWith(TAGGED_WHOLE) : [])],
+    exclude: [...(packed ? testsOfInnerModules : []), ...(notLoaded[mode]?.() ?? [])],
     globalSetup: 'test/support/build.ts',
     env: { NO_DEPRECATION: 'express-session', TEST_MODE: mode },
     tags: [

@@ -47,6 +47,7 @@ describeDrivers((open, driver) => {
 
   describe('a writer is killed at random moments: the file opens, and every acknowledged write is there', () => {
     test('3 times', { timeout: 60_000 }, () => killTimes(3))
-    test('50 times', { tags: ['slow'], timeout: 240_000 }, () => killTimes(50))
+    test('20 times', { tags: ['slow'], timeout: 120_000 }, () => killTimes(20))
+    test('50 times', { tags: ['long'], timeout: 240_000 }, () => killTimes(50))
   })
 })
