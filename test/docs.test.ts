@@ -1,14 +1,14 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { PostgresStore } from '../src/stores/postgres'
 import { openSchema } from './support/postgres'
+import { RecipeFolder } from './support/recipes'
 import { describeWith } from './support/servers'
 
 const root = path.join(__dirname, '..')
-const folder = mkdtempSync(path.join(tmpdir(), 'sessile-docs-'))
+let folder: RecipeFolder
 const pages = [
   'README.md',
   ...readdirSync(path.join(root, 'docs'))
@@ -33,24 +33,17 @@ function snippetsOf(page: string): Snippet[] {
   }))
 }
 
-beforeAll(() => {
-  mkdirSync(path.join(folder, 'node_modules'))
-  for (const name of readdirSync(path.join(root, 'node_modules'))) {
-    symlinkSync(path.join(root, 'node_modules', name), path.join(folder, 'node_modules', name))
-  }
-  symlinkSync(root, path.join(folder, 'node_modules', 'sessile'))
-})
-
-afterAll(() => rmSync(folder, { recursive: true }))
+beforeAll(() => void (folder = new RecipeFolder({})))
+afterAll(() => folder.close())
 
 /** Has tests of its own, in test/recipes/. */
 const RECIPES = 'docs/recipes.md'
 
-describe('the code in the documentation runs', () => {
+describe('the code in the documentation runs', { tags: ['slow'] }, () => {
   for (const { page, line, language, code } of pages.filter((page) => page !== RECIPES).flatMap(snippetsOf)) {
     test(`${page}:${line}`, () => {
-      const file = path.join(folder, `${page.replaceAll(/\W/g, '-')}-${line}.${language}`)
-      writeFileSync(file, code)
+      const name = `${page.replaceAll(/\W/g, '-')}-${line}`
+      folder.write(`${name}.${language}`, code)
       if (language === 'ts') {
         const tsc = path.join(root, 'node_modules/typescript/bin/tsc')
         const options = [
@@ -62,11 +55,11 @@ describe('the code in the documentation runs', () => {
           '--strict',
           '--skipLibCheck',
         ]
-        execFileSync(process.execPath, [tsc, file, ...options, '--outDir', folder], { cwd: folder, stdio: 'pipe' })
+        execFileSync(process.execPath, [tsc, `${name}.ts`, ...options], { cwd: folder.path, stdio: 'pipe' })
       }
       const preload = path.join(__dirname, 'support/docs-preload.cjs')
-      const run = spawnSync(process.execPath, ['--require', preload, file.replace(/\.ts$/, '.js')], {
-        cwd: folder,
+      const run = spawnSync(process.execPath, ['--require', preload, `${name}.js`], {
+        cwd: folder.path,
         encoding: 'utf8',
         env: {
           ...process.env,
@@ -82,25 +75,24 @@ describe('the code in the documentation runs', () => {
   }
 })
 
-describe('the WebSocket servers of the documentation, while their store fails', () => {
+describe('the WebSocket servers of the documentation, while their store fails', { tags: ['slow'] }, () => {
   const [socketIo, anyServer] = snippetsOf('docs/websockets.md').map(({ code }) => code) as [string, string]
 
   /** Runs a server of the page, with a client in the same process: what that prints, if the process lives to its end. */
   function run(name: string, server: string, fails: string, client: string): string {
-    const file = path.join(folder, `${name}.js`)
     const code = server.replace('server.listen(3000)', 'server.listen(0, () => client(server.address().port))')
     expect(code).not.toBe(server)
     const cookie = `'connect.sid=' + encodeURIComponent('s:' + require('cookie-signature').sign('an-id', process.env.SESSION_SECRET))`
-    writeFileSync(
-      file,
+    folder.write(
+      `${name}.js`,
       `const { MemoryStore } = require('sessile')
       MemoryStore.prototype.${fails} = () => Promise.reject(new Error('the store is away'))
       const headers = { cookie: ${cookie} }
       async function client(port) { ${client} }
       ${code}`,
     )
-    const { status, stdout } = spawnSync(process.execPath, [file], {
-      cwd: folder,
+    const { status, stdout } = spawnSync(process.execPath, [`${name}.js`], {
+      cwd: folder.path,
       encoding: 'utf8',
       env: { ...process.env, SESSION_SECRET: 'a secret for the documentation, long enough' },
       timeout: 20_000,

@@ -133,7 +133,7 @@ async function moveOne(
   let record: SessionRecord | null = found
   let copy: Version | null = null
   const linked = new Set<string>()
-  const unlinkAll = (): Promise<unknown> => Promise.all([...linked].map((user) => to.unlink?.(user, id)))
+  const unlinkAll = (): Promise<unknown> => Promise.all([...linked].map(async (user) => to.unlink?.(user, id)))
   while (record) {
     if (isMoved(record.text)) {
       await settle(from, to, id)

@@ -1,3 +1,4 @@
+// @module-tag server
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer as createHttps } from 'node:https'
 import type { Server } from 'node:http'

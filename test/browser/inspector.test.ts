@@ -1,3 +1,4 @@
+// @module-tag server
 import type { Server } from 'node:http'
 import express from 'express'
 import type { Browser, BrowserContext, Page } from 'playwright-core'

@@ -1,3 +1,4 @@
+// @module-tag long
 import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
@@ -22,7 +23,7 @@ function serve(): Server {
   })
 }
 
-describe('npm run docs', { tags: ['long'] }, () =>
+describe('npm run docs', () =>
   describeInChromium('the documentation as a site, in Chromium', () => {
     let browser: Browser
     let server: Server
@@ -116,5 +117,4 @@ describe('npm run docs', { tags: ['long'] }, () =>
       await light.locator('.VPNavBar .VPSwitchAppearance').first().click()
       expect(await light.evaluate(isDark)).toBe(true)
     })
-  }),
-)
+  }))

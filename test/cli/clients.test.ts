@@ -1,3 +1,4 @@
+// @module-tag slow
 import { writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { createCluster } from 'redis'
@@ -75,7 +76,7 @@ describeWithOwnRedis('a cluster', () => {
   }, 60_000)
 })
 
-describe('DynamoDB', { tags: ['slow'] }, () => {
+describe('DynamoDB', () => {
   let dynamodb: DynamoDB
   beforeAll(async () => void (dynamodb = await startDynamoDB()))
   afterAll(() => dynamodb.close())

@@ -1,3 +1,4 @@
+// @module-tag slow
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { SECRET } from '../support/app'
 import { signedCookie } from '../support/set-cookie'
@@ -132,9 +133,9 @@ function commands(open: () => Promise<Opened>): void {
 describeWith('redis', 'on Redis', () => commands(stores.redis))
 describeWith('postgres', 'on PostgreSQL', () => commands(stores.postgres))
 describeWith('mysql', 'on MariaDB', () => commands(stores.mysql))
-describe('on SQLite', { tags: ['slow'] }, () => commands(stores.sqlite))
+describe('on SQLite', () => commands(stores.sqlite))
 
-describe('sessions that are encrypted, under hashes of their IDs,', { tags: ['slow'] }, () => {
+describe('sessions that are encrypted, under hashes of their IDs,', () => {
   const sealing = { encryption: KEY, hashIds: { key: HASH } }
   let opened: Opened
   beforeAll(async () => void (opened = await stores.sqlite()))
@@ -177,7 +178,7 @@ describe('sessions that are encrypted, under hashes of their IDs,', { tags: ['sl
   })
 })
 
-describe('index and count', { tags: ['slow'] }, () => {
+describe('index and count', () => {
   test('killed in the middle lose nothing, and come to the end when they are run again', async () => {
     const opened = await stores.sqlite()
     const SESSIONS = 1000

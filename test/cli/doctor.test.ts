@@ -1,3 +1,4 @@
+// @module-tag slow
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
@@ -25,7 +26,7 @@ function problemsIn(stdout: string): string[] {
   return findings.flatMap(({ about, what, problem }) => (problem ? [`${about}: ${what}: ${problem}`] : []))
 }
 
-describe('doctor, given the address of an app,', { tags: ['slow'] }, () => {
+describe('doctor, given the address of an app,', () => {
   let opened: Opened
   beforeAll(async () => void (opened = await stores.sqlite()))
   afterAll(() => opened.close())

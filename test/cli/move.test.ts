@@ -1,3 +1,4 @@
+// @module-tag slow
 import { createServer } from 'node:http'
 import { createRequire } from 'node:module'
 import express from 'express'
@@ -168,7 +169,7 @@ describeWith('postgres', 'an app under load is moved', () => {
   }, 120_000)
 })
 
-describe('a move', { tags: ['slow'] }, () => {
+describe('a move', () => {
   const KEY = 'MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE='
   let from: Opened
   let to: Opened

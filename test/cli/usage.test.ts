@@ -1,3 +1,4 @@
+// @module-tag slow
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createServer } from 'node:net'
 import { once } from 'node:events'
@@ -16,7 +17,7 @@ async function refuses(args: string[], message: RegExp): Promise<void> {
   expect(stderr).not.toContain('the password')
 }
 
-describe('the command line refuses, in a line and with the code 2,', { tags: ['slow'] }, () => {
+describe('the command line refuses, in a line and with the code 2,', () => {
   test.each([
     [['lits'], /^error: unknown command 'lits'\n\(Did you mean list\?\)\n/],
     [['list', '--frob', '-s', 'x.db'], /^error: unknown option '--frob'\n/],
@@ -61,7 +62,7 @@ describe('the command line refuses, in a line and with the code 2,', { tags: ['s
   })
 })
 
-describe('the examples', { tags: ['slow'] }, () => {
+describe('the examples', () => {
   test('of the help and of the page are understood word for word', async () => {
     const opened = await stores.sqlite()
     const page = readFileSync(path.join(__dirname, '../../docs/command-line.md'), 'utf8')
@@ -116,7 +117,7 @@ describeWith('postgres', 'an app without the option user, and so without a table
   })
 })
 
-describe('of a file without its table', { tags: ['slow'] }, () => {
+describe('of a file without its table', () => {
   test('nothing is made', async () => {
     const opened = await stores.sqlite()
     await refuses(['list', '-s', opened.url, '--table', 'other'], /^sessile: there is no table other in .*\n$/)
@@ -125,7 +126,7 @@ describe('of a file without its table', { tags: ['slow'] }, () => {
   })
 })
 
-describe('sessions that visitors have shaped', { tags: ['slow'] }, () => {
+describe('sessions that visitors have shaped', () => {
   test('do nothing to the terminal, and IDs may begin like options', async () => {
     const opened = await stores.sqlite()
     const data = { cookie: {}, user: 'eve\u001b[2J\u202e', note: 'a\u009bb\u001b\n' }

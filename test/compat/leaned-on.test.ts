@@ -8,10 +8,8 @@ import { afterEach, describe, expect, test } from 'vitest'
 import sessile from '../../src'
 import { appOf, appWith, classicStore, OPTIONS, record, type AnySession, type Handler } from '../faults/fault'
 import { implementations, SECRET, settled, type SessionFactory } from '../support/app'
-import { complaints } from '../support/compile'
 import { Exchange, exchange } from '../support/exchange'
 import { cookieHeader, idIn, setCookies, signedCookie } from '../support/set-cookie'
-import ts from 'typescript'
 
 const load = createRequire(__filename)
 /** express-session asks the clock twice, and is a millisecond short at times. */
@@ -428,47 +426,6 @@ describe.each(Object.entries(implementations))('what other packages lean on: %s'
     const output = execFileSync(process.execPath, ['--input-type=module', '-e', source], { encoding: 'utf8' })
     expect(output.trim()).toBe('true true true true true true false')
   })
-
-  describe('10 types', () => {
-    test('callable under import * with the old resolution and without interop', () => {
-      const source = `import * as session from '${packageName}'
-        const middleware = session({ secret: 's' })
-        const options: session.SessionOptions = { secret: 's' }
-        class OwnStore extends session.Store {
-          get(id: string, callback: (error: any, data?: session.SessionData | null) => void) {}
-          set(id: string, data: session.SessionData, callback?: (error?: any) => void) {}
-          destroy(id: string, callback?: (error?: any) => void) {}
-        }
-        new session.MemoryStore(); export { middleware, options, OwnStore }`
-      const old = { module: ts.ModuleKind.CommonJS, moduleResolution: ts.ModuleResolutionKind.Node10 }
-      const paths = packageName === 'sessile' ? { sessile: ['./dist/index.d.ts'] } : {}
-      expect(complaints(source, { ...old, esModuleInterop: false, paths, baseUrl: '.' })).toEqual([])
-    })
-
-    test('the properties of a request may be declared again', () => {
-      const source = `import session from '${packageName}'
-        declare global {
-          namespace Express {
-            interface Request {
-              session: session.Session & Partial<session.SessionData>
-              sessionID: string
-            }
-          }
-        }
-        export const store = (req: import('express').Request): Express.SessionStore => req.sessionStore
-        declare module '${packageName}' { interface SessionData { user: string } }
-        export const user = (req: import('express').Request): string | undefined => req.session.user`
-      expect(complaints(source)).toEqual([])
-    })
-  })
-})
-
-test('@types/express-session may be installed beside it', () => {
-  const source = `import session from 'sessile'
-    import { Store } from 'sessile'
-    export const middleware = session({ secret: 's', store: undefined as unknown as Store })
-    export const views = (req: import('express').Request) => req.session.cookie.maxAge`
-  expect(complaints(source, { types: ['node', 'express-session'] })).toEqual([])
 })
 
 test('a refused WebSocket handshake does not end the process: engine.io leaves its response unfinished', async () => {

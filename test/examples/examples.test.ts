@@ -22,7 +22,7 @@ describe('examples', () => {
     await request(address).get('/a').expect(200, 'You have seen /a 1 times\n')
   })
 
-  test('each prints its address and no warning of the library', async () => {
+  test('each prints its address and no warning of the library', { tags: ['slow'] }, async () => {
     for (const example of ['view-counter', 'login', 'socket.io', 'passport', 'server-sent-events']) {
       const child = spawn('node', [`examples/${example}`], {
         cwd: root,
@@ -39,7 +39,7 @@ describe('examples', () => {
     }
   })
 
-  test('those that have their types checked compile', { timeout: 60_000 }, () => {
+  test('those that have their types checked compile', { tags: ['slow'], timeout: 120_000 }, () => {
     // One at a time: each declares what its own sessions have.
     for (const name of ['view-counter', 'login', 'account']) {
       const files = [`examples/${name}/index.js`, `examples/${name}/session.d.ts`]
@@ -87,20 +87,9 @@ describe('examples', () => {
     await agent.get('/').expect('views: 2')
   })
 
-  function compile(example: string): void {
+  test('NestJS', { tags: ['slow'] }, async () => {
     const tsc = path.join(root, 'node_modules/typescript/bin/tsc')
-    execFileSync('node', [tsc, '-p', `examples/${example}`], { cwd: root, stdio: 'pipe' })
-  }
-
-  test('TypeScript', async () => {
-    compile('typescript')
-    const agent = request.agent(await start('node', 'examples/typescript/out/index.js'))
-    await agent.get('/').expect('views: 1')
-    await agent.get('/').expect('views: 2')
-  })
-
-  test('NestJS', async () => {
-    compile('nestjs')
+    execFileSync('node', [tsc, '-p', 'examples/nestjs'], { cwd: root, stdio: 'pipe' })
     const agent = request.agent(await start('node', 'examples/nestjs/out/main.js'))
     const before = await agent.get('/').expect('Hello stranger, views: 1')
     await agent.post('/login').send({ name: 'ada', password: 'wrong' }).expect(401)
@@ -182,7 +171,7 @@ async function followReadme(example: string): Promise<void> {
 
 const WITH_REDIS = 'redis-two-processes'
 
-describe('the README of each example, word for word', () => {
+describe('the README of each example, word for word', { tags: ['slow'] }, () => {
   const folders = readdirSync(path.join(root, 'examples'), { withFileTypes: true }).filter((entry) =>
     entry.isDirectory(),
   )

@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest'
 import sessile from '../../src'
-import { complaints } from '../support/compile'
-import { original, SECRET, settled } from '../support/app'
+import { SECRET, settled } from '../support/app'
 import { exchange } from '../support/exchange'
 import { signedCookie } from '../support/set-cookie'
 import { appWith, classicStore, fault, inProcess, record, type AnySession } from './fault'
@@ -91,31 +90,4 @@ test('a promise that fails and that nobody awaits ends nothing', async () => {
   await settled()
   process.off('unhandledRejection', listen)
   expect(unhandled).toEqual([])
-})
-
-/** The source of a user, each line of which the types should accept. */
-const SOURCE = `
-import type { Request } from 'express'
-export function login(req: Request) {
-  session({ secret: 's', cookie: { sameSite: 'auto' } })
-  const saved: Promise<void> = req.session.save()
-  const destroyed: Promise<void> = req.session.destroy()
-  const reloaded: Promise<void> = req.session.reload()
-  const regenerated: Promise<void> = req.session.regenerate()
-  return Promise.all([saved, destroyed, reloaded, regenerated])
-}`
-
-fault(19, "the types refuse sameSite: 'auto', promises, and calls without a callback", {
-  scenario(session) {
-    const module = session === original ? 'express-session' : 'sessile'
-    return Promise.resolve([...new Set(complaints(`import session from '${module}'${SOURCE}`))])
-  },
-  original: [
-    "session({ secret: 's', cookie: { sameSite: 'auto' } })",
-    'const saved: Promise<void> = req.session.save()',
-    'const destroyed: Promise<void> = req.session.destroy()',
-    'const reloaded: Promise<void> = req.session.reload()',
-    'const regenerated: Promise<void> = req.session.regenerate()',
-  ],
-  sessile: [] as string[],
 })

@@ -1,3 +1,4 @@
+// @module-tag slow
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
@@ -59,7 +60,7 @@ afterEach(async () => {
   folders = []
 })
 
-describe('as one ES module', { tags: ['slow'], timeout: 120_000 }, () => {
+describe('as one ES module', { timeout: 120_000 }, () => {
   test.each(Object.keys(bundlers))(
     'made by %s, an app starts where no package is, and its hint names a page',
     async (name) => {

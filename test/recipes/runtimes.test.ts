@@ -1,3 +1,4 @@
+// @module-tag slow
 import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { createClient } from 'redis'
@@ -133,7 +134,7 @@ async function clear(prefix: string): Promise<void> {
 for (const runtime of Object.keys(RUNTIMES)) {
   const isThere = existsSync(binary(runtime))
   if (!isThere) console.warn(`skipped: ${runtime}, which npm has not installed here: npm install ${runtime}`)
-  describe.skipIf(!isThere && !process.env['CI'])(runtime, { tags: ['slow'] }, () => {
+  describe.skipIf(!isThere && !process.env['CI'])(runtime, () => {
     test.each(['memory', 'slow'])('the view counter, the login and the logout work on a %s store', (store) =>
       works(runtime, store),
     )

@@ -1,3 +1,4 @@
+// @module-tag slow
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
@@ -10,16 +11,10 @@ const SCRIPT = `
 `
 
 // See docs/decisions/young-objects.md.
-test(
-  'a request that is over does not live through the next collection of young objects',
-  { tags: ['slow'] },
-  async () => {
-    const flags = ['--trace-gc', '--no-opt', '--min-semi-space-size=16', '--input-type=module', '--eval', SCRIPT]
-    const { stdout } = await promisify(execFile)(process.execPath, flags)
-    const left = [...stdout.matchAll(/Scavenge [\d.]+ \([\d.]+\) -> ([\d.]+)/g)].map(([, megabytes]) =>
-      Number(megabytes),
-    )
-    expect(left.length).toBeGreaterThan(4)
-    expect(Math.max(...left.slice(2)) - Math.min(...left)).toBeLessThan(3)
-  },
-)
+test('a request that is over does not live through the next collection of young objects', async () => {
+  const flags = ['--trace-gc', '--no-opt', '--min-semi-space-size=16', '--input-type=module', '--eval', SCRIPT]
+  const { stdout } = await promisify(execFile)(process.execPath, flags)
+  const left = [...stdout.matchAll(/Scavenge [\d.]+ \([\d.]+\) -> ([\d.]+)/g)].map(([, megabytes]) => Number(megabytes))
+  expect(left.length).toBeGreaterThan(4)
+  expect(Math.max(...left.slice(2)) - Math.min(...left)).toBeLessThan(3)
+})

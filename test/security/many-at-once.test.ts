@@ -11,7 +11,6 @@ import { newPlace, onEachStore } from '../support/each-store'
 // acknowledged is there, once, until the logout, and nothing is after it.
 
 const KEY = 'FhGGIBvOu8H6VvRb2ma5mnJ0M1hFyVvAyQMLSSxzyhk='
-const VISITORS = 16
 const LIVES = process.env['THOROUGH'] ? 3 : 1
 const ROUNDS = 5
 const AT_ONCE = 4
@@ -186,7 +185,7 @@ type Options = session.SessionOptions & { renewalGrace: number }
 const TIMEOUTS: Options = { renewalGrace: SHORT, renewalTimeout: 60, idleTimeout: 60_000 }
 const ALL: Options = { renewalGrace: NEVER_MIND, renewalTimeout: 60, hashIds: true, encryption: KEY }
 
-async function visitorsOf(stores: session.RecordStore[], options: Options): Promise<void> {
+async function visitorsOf(stores: session.RecordStore[], options: Options, count = 16): Promise<void> {
   const processes = stores.map((store) => startProcess(store, options))
   const anyProcess = (): Process => processes[Math.floor(Math.random() * processes.length)] as Process
   const { renewalGrace } = options
@@ -195,31 +194,35 @@ async function visitorsOf(stores: session.RecordStore[], options: Options): Prom
       await live(`${n}-${life}`, anyProcess, renewalGrace === NEVER_MIND, renewalGrace === SHORT ? SHORT + 50 : 0)
     }
   }
-  await Promise.all(Array.from({ length: VISITORS }, visitor))
+  await Promise.all(Array.from({ length: count }, visitor))
+}
+
+function farStores(count: number): FarStore[] {
+  const memory = new session.MemoryStore()
+  return Array.from({ length: count }, () => new FarStore(memory))
 }
 
 describe('of many requests at once, what was acknowledged is there, once, until the end, and nothing is after it', () => {
-  describe.each<[string, number, Options]>([
-    ['one process renews', 1, { renewalGrace: NEVER_MIND }],
-    ['one process, timeouts', 1, TIMEOUTS],
-    ['one process, all of it', 1, ALL],
-    ['two processes, timeouts', 2, TIMEOUTS],
-    ['two processes, all of it', 2, ALL],
-  ])('on a far store', (name, count, options) => {
-    test(name, async () => {
-      const memory = new session.MemoryStore()
-      await visitorsOf(
-        Array.from({ length: count }, () => new FarStore(memory)),
-        options,
-      )
-    })
-  })
+  test.each([
+    ['timeouts', TIMEOUTS],
+    ['all of it', ALL],
+  ])('on a far store, two processes, few visitors, %s', (_, options) => visitorsOf(farStores(2), options, 4))
 
-  onEachStore((open) => {
-    // Real databases wait for the disk at each of some thousand writes.
-    test('two processes, all of it', { timeout: 120_000 }, async () => {
-      const place = newPlace()
-      await visitorsOf([open(place), open(place)], ALL)
+  describe('with more visitors', { tags: ['slow'] }, () => {
+    test.each<[string, number, Options]>([
+      ['one process renews', 1, { renewalGrace: NEVER_MIND }],
+      ['one process, timeouts', 1, TIMEOUTS],
+      ['one process, all of it', 1, ALL],
+      ['two processes, timeouts', 2, TIMEOUTS],
+      ['two processes, all of it', 2, ALL],
+    ])('on a far store, %s', (_, count, options) => visitorsOf(farStores(count), options))
+
+    onEachStore((open) => {
+      // Real databases wait for the disk at each of some thousand writes.
+      test('two processes, all of it', { timeout: 120_000 }, async () => {
+        const place = newPlace()
+        await visitorsOf([open(place), open(place)], ALL)
+      })
     })
   })
 })

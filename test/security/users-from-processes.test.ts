@@ -1,3 +1,4 @@
+// @module-tag slow
 import { randomBytes } from 'node:crypto'
 import { rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -15,7 +16,7 @@ import { SqliteStore } from '../../src/stores/sqlite'
 import { describeWith } from '../support/servers'
 import { openShops, type Kind, type Shop } from '../support/shops'
 
-const LOGINS = process.env['THOROUGH'] ? 10_000 : 1000
+const LOGINS = process.env['THOROUGH'] ? 10_000 : 600
 const USERS = 100
 const MAX = 3
 /** How many are under way at a time. */

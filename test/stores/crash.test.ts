@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import path from 'node:path'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { SqliteStore } from '../../src/stores/sqlite'
 import { describeDrivers, temporaryFolder } from '../support/sqlite'
 
@@ -27,10 +27,10 @@ function writeUntilKilled(driver: string, file: string, from: number, ms: number
 const folder = temporaryFolder()
 
 describeDrivers((open, driver) => {
-  test('a writer killed 50 times at random moments: the file opens, and every acknowledged write is there', async () => {
-    const file = path.join(folder, `${driver.replace(/\W/g, '')}.db`)
+  async function killTimes(kills: number): Promise<void> {
+    const file = path.join(folder, `${driver.replace(/\W/g, '')}-${kills}.db`)
     let next = 0
-    for (let kill = 0; kill < 50; kill++) {
+    for (let kill = 0; kill < kills; kill++) {
       const last = await writeUntilKilled(driver, file, next, Math.random() * 30)
       const database = open(file)
       expect(database.prepare('PRAGMA integrity_check').all()).toEqual([{ integrity_check: 'ok' }])
@@ -43,5 +43,11 @@ describeDrivers((open, driver) => {
       next = last + 2
     }
     console.log(`${next} writes were acknowledged`)
-  }, 120_000)
+  }
+
+  describe('a writer is killed at random moments: the file opens, and every acknowledged write is there', () => {
+    test('3 times', { timeout: 60_000 }, () => killTimes(3))
+    test('20 times', { tags: ['slow'], timeout: 120_000 }, () => killTimes(20))
+    test('50 times', { tags: ['long'], timeout: 240_000 }, () => killTimes(50))
+  })
 })

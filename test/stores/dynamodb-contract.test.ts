@@ -1,3 +1,4 @@
+// @module-tag slow
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, test } from 'vitest'
 import { DynamoDBStore } from '../../src/stores/dynamodb'
@@ -7,7 +8,7 @@ import { startDynamoDB, type DynamoDB } from '../support/dynamodb'
 /** The cases that write a value of 1 MB; dynamodb.test.ts says what becomes of it. */
 const TOO_LARGE = /unusual values as they/
 
-describe('DynamoDBStore', { tags: ['slow'] }, () => {
+describe('DynamoDBStore', () => {
   let dynamodb: DynamoDB
   beforeAll(async () => {
     dynamodb = await startDynamoDB()

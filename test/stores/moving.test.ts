@@ -205,14 +205,12 @@ async function isThere(store: MovingStore, n: number): Promise<void> {
   expect(await store.length()).toBe(1)
 }
 
-/** How often an order goes from one program to the other, where the move is killed, too: else there were too many. */
-const MOST_SWITCHES = 3
-
 /**
- * Every order of the calls of a move and of a request. An order is a list of choices, and the next one is found by changing
- * the last choice that has not been changed. With `killed`, the move ends before that call of its own.
+ * Every order of the calls of a move and of a request that goes from one program to the other so often at most. An order is
+ * a list of choices, and the next one is found by changing the last choice that has not been changed. With `killed`, the move
+ * ends before that call of its own.
  */
-async function everyOrder(name: string, killed?: number): Promise<number> {
+async function everyOrder(name: string, mostSwitches: number, killed?: number): Promise<number> {
   const request = requests[name]!
   let orders = 0
   for (let choices: boolean[] | undefined = []; choices; orders++) {
@@ -231,8 +229,7 @@ async function everyOrder(name: string, killed?: number): Promise<number> {
       if (isMove) moves++
       return true
     }
-    const isBounded = (): boolean =>
-      killed !== undefined && made.filter((one, n) => n > 0 && one !== made[n - 1]).length >= MOST_SWITCHES
+    const isBounded = (): boolean => made.filter((one, n) => n > 0 && one !== made[n - 1]).length >= mostSwitches
     let isMove = true
     while (!isBounded()) {
       isMove = choices[made.length] ?? true
@@ -255,13 +252,23 @@ async function everyOrder(name: string, killed?: number): Promise<number> {
   return orders
 }
 
-describe('in every order of the calls of a move and of a request that', { tags: ['slow'] }, () => {
-  for (const name of Object.keys(requests)) {
-    test(`${name}: nothing is lost, and nothing comes back`, async () => {
-      expect(await everyOrder(name)).toBeGreaterThan(10)
-    }, 120_000)
-    test(`${name}, while the move is killed at any of its calls`, async () => {
-      for (let killed = 0; killed < 9; killed++) await everyOrder(name, killed)
-    }, 300_000)
-  }
-})
+describe.each(Object.keys(requests))(
+  'a move and a request that %s: nothing is lost, and nothing comes back',
+  (name) => {
+    test(
+      'in every order that goes from one to the other 5 times at most',
+      { tags: ['slow'], timeout: 120_000 },
+      async () => {
+        expect(await everyOrder(name, 5)).toBeGreaterThan(10)
+      },
+    )
+
+    test('in every order', { tags: ['long'], timeout: 300_000 }, async () => {
+      expect(await everyOrder(name, Infinity)).toBeGreaterThan(10)
+    })
+
+    test('while the move is killed at any of its calls', { tags: ['slow'], timeout: 120_000 }, async () => {
+      for (let killed = 0; killed < 9; killed++) await everyOrder(name, 3, killed)
+    })
+  },
+)

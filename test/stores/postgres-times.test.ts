@@ -1,3 +1,4 @@
+// @module-tag server
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { PostgresStore, type PostgresStoreOptions } from '../../src/stores/postgres'
 import { openSchema, originalStore, unique, type Schema } from '../support/postgres'

@@ -1,3 +1,4 @@
+// @module-tag slow
 import { randomBytes } from 'node:crypto'
 import { rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -9,6 +10,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startDynamoDB, type DynamoDB } from '../support/dynamodb'
 import { describeWith } from '../support/servers'
 import { openShops, type Kind, type Library, type Shop } from '../support/shops'
+
+const MANY = process.env['THOROUGH'] ? 1000 : 300
 
 const unique = (): string => 'p' + randomBytes(6).toString('hex')
 
@@ -30,7 +33,7 @@ interface Counts {
 function fourProcesses(
   kind: Kind,
   name: string,
-  { keys, updates, logouts }: Counts = { keys: 200, updates: 1000, logouts: 1000 },
+  { keys, updates, logouts }: Counts = { keys: 200, updates: MANY, logouts: MANY },
 ): void {
   let shops: Shop[] = []
   beforeAll(async () => {
@@ -118,7 +121,7 @@ describe('SQLite, four processes on one file', () => {
   fourProcesses('sqlite', file)
 })
 
-describe('DynamoDB, four processes', { tags: ['slow'] }, () => {
+describe('DynamoDB, four processes', () => {
   let dynamodb: DynamoDB
   beforeAll(async () => {
     dynamodb = await startDynamoDB()

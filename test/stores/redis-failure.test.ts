@@ -1,3 +1,4 @@
+// @module-tag server
 import { once } from 'node:events'
 import { createClient } from 'redis'
 import express from 'express'

@@ -1,3 +1,4 @@
+// @module-tag server
 import { mkdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import Redis, { Cluster } from 'ioredis'

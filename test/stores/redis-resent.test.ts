@@ -1,3 +1,4 @@
+// @module-tag server
 import type { EventEmitter } from 'node:events'
 import Redis, { Cluster } from 'ioredis'
 import Redis5, { Cluster as Cluster5 } from 'ioredis5'

@@ -1,3 +1,4 @@
+// @module-tag slow
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import mysql from 'mysql2/promise'
@@ -98,7 +99,7 @@ describeWith('mysql', 'MariaDB, with express-mysql-session', () => {
   switches('mysql')
 })
 
-describe('DynamoDB, with connect-dynamodb', { tags: ['slow'] }, () => {
+describe('DynamoDB, with connect-dynamodb', () => {
   let dynamodb: DynamoDB
   beforeAll(async () => {
     dynamodb = await startDynamoDB()

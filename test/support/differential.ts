@@ -230,6 +230,15 @@ export function* combinations(): Generator<Combination> {
                     yield { resave, saveUninitialized, rolling, unset, cookie, handler, request, store, answer }
 }
 
+/** One Express app for many combinations, as making one takes longer than a request. */
+const apps = new Map<Combination['answer'], ScriptedApp>()
+
+function appThat(answer: Combination['answer']): ScriptedApp {
+  const app = apps.get(answer) ?? new ScriptedApp(answer)
+  apps.set(answer, app)
+  return app
+}
+
 /** Runs the requests of one combination against one implementation. */
 export async function outcomeOf(implementation: SessionFactory, combination: Combination): Promise<Outcome> {
   const { handler, request, store: kind, answer, cookie, ...options } = combination
@@ -245,13 +254,13 @@ export async function outcomeOf(implementation: SessionFactory, combination: Com
     store,
     ...(maxAge === null ? {} : { cookie: { maxAge } }),
   })
-  const app = new ScriptedApp(middleware, answer)
+  const app = appThat(answer)
   const headers = cookieFor(request)
-  const first = await app.run(handlers[handler] as Handler, events, headers)
+  const first = await app.run({ middleware, handler: handlers[handler] as Handler, log: events }, headers)
   const told = [...events]
   const records = await allOf(store)
   const browserHas = cookieHeader(Object.fromEntries(first.headers.filter(([name]) => name === 'set-cookie')))
-  const next = await app.run(shows, events, browserHas ? { cookie: browserHas } : headers)
+  const next = await app.run({ middleware, handler: shows, log: events }, browserHas ? { cookie: browserHas } : headers)
 
   const names = new Names()
   return {
@@ -271,34 +280,39 @@ function sorted(headers: Outcome['headers']): Outcome['headers'] {
 
 const shows: Handler = (req, _log, done) => done(`${req.sessionID} ${JSON.stringify({ ...req.session, cookie: 0 })}`)
 
-/** One Express app for many combinations: making one takes longer than a request. */
+/** What an app does with one request. */
+interface Script {
+  readonly middleware: RequestHandler
+  readonly handler: Handler
+  readonly log: string[]
+}
+
 class ScriptedApp {
-  #log: string[] = []
-  #handler: Handler = handlers.nothing
+  #script!: Script
   readonly #app = express()
 
-  constructor(middleware: RequestHandler, answer: Combination['answer']) {
+  constructor(answer: Combination['answer']) {
     this.#app.disable('x-powered-by')
-    this.#app.use(middleware)
+    this.#app.use((req, res, next) => this.#script.middleware(req, res, next))
     this.#app.use((req: Request, res: Response) => {
-      this.#handler(
+      const { handler, log } = this.#script
+      handler(
         req as Request & { session: Data },
-        (event) => this.#log.push(event),
+        (event) => log.push(event),
         (what = 'done') => (answer === 'send' ? res.send(what) : res.end(what)),
       )
     })
     this.#app.use((error: Error, _req: Request, res: Response, _next: unknown) => {
-      this.#log.push(`error: ${error.message}`)
+      this.#script.log.push(`error: ${error.message}`)
       if (!res.headersSent) res.status(500).send(error.name)
     })
   }
 
-  async run(handler: Handler, log: string[], headers: Record<string, string>): Promise<Received> {
-    this.#handler = handler
-    this.#log = log
+  async run(script: Script, headers: Record<string, string>): Promise<Received> {
+    this.#script = script
     const received = await exchange(
       (req: IncomingMessage, res: ServerResponse) => {
-        res.once('finish', () => log.push('finish'))
+        res.once('finish', () => script.log.push('finish'))
         this.#app(req as Request, res as Response)
       },
       { headers },

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { freePort, untilListening } from './servers'
@@ -14,22 +14,24 @@ export function codeOf(recipe: string): string[] {
   return [...section.matchAll(/^```\w+\n([^]*?)^```$/gm)].map(({ 1: code = '' }) => code)
 }
 
-/** A folder of its own with files in it, in which the packages of this repository and `sessile` can be required. */
+/**
+ * A folder of its own with files in it, in which the packages of this repository and `sessile` can be required: they are
+ * looked for in the folders above, too, so one link leads to all.
+ */
 export class RecipeFolder {
-  readonly path: string
+  readonly #above = mkdtempSync(path.join(tmpdir(), 'sessile-recipe-'))
+  readonly path = path.join(this.#above, 'app')
   /** What the program has printed. */
   told = ''
   #child: ChildProcess | undefined
 
   /** @param packages whether there are packages to require */
   constructor(files: Record<string, string>, packages = true) {
-    this.path = mkdtempSync(path.join(tmpdir(), 'sessile-recipe-'))
+    mkdirSync(this.path)
     for (const [name, text] of Object.entries(files)) this.write(name, text)
     if (!packages) return
+    symlinkSync(path.join(root, 'node_modules'), path.join(this.#above, 'node_modules'))
     mkdirSync(path.join(this.path, 'node_modules'))
-    for (const name of readdirSync(path.join(root, 'node_modules'))) {
-      symlinkSync(path.join(root, 'node_modules', name), path.join(this.path, 'node_modules', name))
-    }
     symlinkSync(root, path.join(this.path, 'node_modules', 'sessile'))
   }
 
@@ -63,7 +65,7 @@ export class RecipeFolder {
   async close(): Promise<void> {
     const child = this.#child
     if (child && child.exitCode === null && child.kill()) await once(child, 'exit')
-    rmSync(this.path, { recursive: true, force: true })
+    rmSync(this.#above, { recursive: true, force: true })
   }
 }
 

@@ -16,7 +16,7 @@ async function open() {
   }
   if (kind === 'postgres') {
     const { Pool } = require('pg')
-    const pool = new Pool({ host: '127.0.0.1', user: 'postgres', database: 'test', max: 8 })
+    const pool = new Pool({ host: '127.0.0.1', user: 'postgres', database: 'test', max: 4 })
     pool.on('error', () => {})
     const settings = { pool, tableName: name, createTableIfMissing: ours, pruneSessionInterval: false }
     if (ours) return new (require('../../dist/stores/postgres').PostgresStore)(settings)
@@ -30,7 +30,7 @@ async function open() {
       host: '127.0.0.1',
       user: 'root',
       database: 'test',
-      connectionLimit: 8,
+      connectionLimit: 4,
     })
     if (ours) return new (require('../../dist/stores/mysql').MysqlStore)({ pool, schema: { tableName: name } })
     const MySQLStore = require('express-mysql-session')(session)

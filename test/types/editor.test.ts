@@ -1,3 +1,4 @@
+// @module-tag slow
 import path from 'node:path'
 import ts from 'typescript'
 import { describe, expect, test } from 'vitest'
@@ -5,12 +6,14 @@ import { describe, expect, test } from 'vitest'
 /** What an editor makes of a program that uses the library. */
 const file = path.resolve('test', 'source-of-a-user.ts')
 const HEAD = `import session from '../src'\n`
+/** What the programs share is parsed once. */
+const registry = ts.createDocumentRegistry()
 
 function editor(source: string): ts.LanguageService {
   const { sys } = ts
-  return ts.createLanguageService({
+  const host: ts.LanguageServiceHost = {
     getScriptFileNames: () => [file],
-    getScriptVersion: () => '1',
+    getScriptVersion: (name) => (name === file ? source : '1'),
     getScriptSnapshot: (name) => {
       const text = name === file ? source : sys.readFile(name)
       return text === undefined ? undefined : ts.ScriptSnapshot.fromString(text)
@@ -31,7 +34,8 @@ function editor(source: string): ts.LanguageService {
     readFile: sys.readFile,
     directoryExists: sys.directoryExists,
     getDirectories: sys.getDirectories,
-  })
+  }
+  return ts.createLanguageService(host, registry)
 }
 
 /** The names offered where the source has `|`. */
