@@ -1,6 +1,7 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { io as connect } from 'socket.io-client'
@@ -144,6 +145,32 @@ describe('examples', () => {
       text += Buffer.from(chunk).toString()
     }
     expect(text).toMatch(/^data: ada 1\n\n[^]*event: end\ndata: logged out\n\n$/)
+  })
+
+  test('one whose port is taken says so, and prints no address', async () => {
+    const taken = createServer().listen(0)
+    await once(taken, 'listening')
+    const PORT = String((taken.address() as AddressInfo).port)
+    const FILE = path.join(tmpdir(), `sessile-port-${PORT}.db`)
+    for (const example of ['typescript', 'nestjs']) compile(example)
+    const programs = [
+      ...['account', 'login', 'passport', 'server-sent-events', 'serverless', 'socket.io', 'view-counter'],
+      ...['cookie-parser', 'page-views', 'secret-only', 'views-per-path'].map((name) => `tutorials/${name}.js`),
+      ...['es-modules/index.mjs', 'typescript/out/index.js', 'nestjs/out/main.js'],
+    ]
+    for (const program of programs) {
+      const child = spawn('node', [`examples/${program}`], { cwd: root, env: { ...process.env, PORT, FILE } })
+      let printed = ''
+      let told = ''
+      child.stdout.setEncoding('utf8').on('data', (chunk: string) => (printed += chunk))
+      child.stderr.setEncoding('utf8').on('data', (chunk: string) => (told += chunk))
+      const [code] = (await once(child, 'close')) as [number]
+      expect(code, program).not.toBe(0)
+      expect(told, program).toContain('EADDRINUSE')
+      expect(printed, program).not.toContain('http:')
+    }
+    taken.close()
+    for (const end of ['', '-wal', '-shm']) rmSync(FILE + end, { force: true })
   })
 
   test('serverless, over DynamoDB: on this machine', async () => {
