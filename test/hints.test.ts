@@ -177,6 +177,26 @@ describe('the mistakes that are noticed while an app is developed, each told onc
     expect(await hintsOf({}, replaced)).toEqual(aHint('req.session was replaced', '#replaced-session'))
   })
 
+  test('an ID that is assigned to req.sessionID', async () => {
+    const moving: Handler = (req, res) => {
+      req.sessionID = 'mine'
+      return set(req, res)
+    }
+    expect(await hintsOf({}, moving)).toEqual(aHint('req.sessionID was assigned', '#assigned-session-id'))
+  })
+
+  test('but not that of another session, which is put there as well', async () => {
+    const exchanging: Handler = (req, res) => {
+      req.sessionID = 'mine'
+      req.sessionStore.createSession(req, { cookie: {} } as never)
+      return set(req, res)
+    }
+    expect(await hintsOf({}, exchanging)).toEqual([])
+    expect(await hintsOf({ genid: () => 'mine' }, (req, res) => req.session.regenerate(() => set(req, res)))).toEqual(
+      [],
+    )
+  })
+
   test('two middlewares with one cookie', async () => {
     const session = await load()
     const options = { secret, resave: false, saveUninitialized: false }
@@ -398,6 +418,7 @@ describe('what the middleware notices', () => {
       hints.storing({ at: new Date() }, JSON)
       hints.replaced({})
       hints.idOfUnstored('/')
+      hints.idReplaced()
       hints.storedAgain({}, { user: 'ada' })
       hints.secondMiddleware('a')
       hints.stored('x'.repeat(100_000), 'id')

@@ -111,6 +111,7 @@ export class Commit implements EndOfResponse {
     if (decision.action === 'nothing' && visit.state === 'new' && wasIdRead) {
       visit.settings.hints?.idOfUnstored(visit.req.url)
     }
+    if (session && visit.req[visit.settings.idProperty] !== live.id) visit.settings.hints?.idReplaced()
     if (decision.setCookie && !this.#headersGone && !visit.settings.transport) {
       checkSettings(visit.settings.name, settingsToSend(cookieOf(live)))
     }

@@ -153,6 +153,16 @@ export class Hints {
     )
   }
 
+  /** A handler has assigned an ID to `req.sessionID`, which leaves the session where it is. */
+  idReplaced(): void {
+    if (!this.#all) return
+    hint(
+      'assigned-session-id',
+      'req.sessionID was assigned: the session stays under its own ID, and the client may be given one that leads to no ' +
+        'session. For a new ID await sessions.renew(req) or req.session.regenerate(); to choose IDs yourself, see option genid',
+    )
+  }
+
   /** With the option `user`: looks for a login in a session whose client holds what it held before. */
   storedAgain(before: SessionNotes | undefined, now: SessionNotes | undefined): void {
     if (!this.#all || now?.user === undefined || now.user === before?.user || now.token !== before?.token) return
