@@ -7,6 +7,7 @@ import express from 'express'
 import request from 'supertest'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { SessionOptions } from '../src'
+import { gate } from './support/app'
 import type { Hints } from '../src/features/hints/hints'
 
 type Factory = typeof import('../src/index.js')
@@ -96,32 +97,56 @@ describe('the mistakes that are noticed while an app is developed, each told onc
     expect(told).toEqual(aHint('after the response to /', '#changed-after-the-end'))
   })
 
-  test.each([
-    ['whose end stores it', (): void => undefined],
-    ['whose end waits for a save that the handler has begun', (req: express.Request): void => void req.session.save()],
-  ])('but not that a store puts something of its own on a session %s', async (_what, begin) => {
-    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
-    const session = await load()
-    class Own extends session.Store {
+  /** A store that puts something of its own on the sessions that it is handed, as session-file-store does. */
+  async function storeOfOwn() {
+    const { Store } = await load()
+    class Own extends Store {
       readonly texts = new Map<string, string>()
+      /** What a call of `set` waits for. */
+      wait = (): Promise<void> => Promise.resolve()
       get(id: string, callback: (error: unknown, data?: never) => void): void {
         setImmediate(callback, null, JSON.parse(this.texts.get(id) ?? 'null'))
       }
       set(id: string, data: object, callback: () => void): void {
         Object.assign(data, { __lastAccess: performance.now() })
         this.texts.set(id, JSON.stringify(data))
-        setImmediate(callback)
+        void this.wait().then(callback)
       }
       destroy(_id: string, callback: () => void): void {
         setImmediate(callback)
       }
     }
-    await hintsOf({ store: new Own() }, (req, res) => {
-      Object.assign(req.session, { n: 1 })
-      begin(req)
-      Object.assign(req.session, { n: 2 })
-      res.end()
+    return new Own()
+  }
+
+  test('but not that a store puts something of its own on the session', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    await hintsOf({ store: await storeOfOwn() }, set)
+    expect(vi.getTimerCount()).toBeGreaterThan(0)
+    vi.advanceTimersByTime(1000)
+    await warned()
+    expect(told).toEqual([])
+  })
+
+  test('nor that it does so later, as another request is being stored', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    const session = await load()
+    const store = await storeOfOwn()
+    const app = express()
+    app.use(session({ secret, store, resave: false, saveUninitialized: false }), (req, res) => {
+      Object.assign(req.session, { [req.url]: 1 })
+      res.send('set')
+      if (req.url === '/second') setImmediate(secondHasEnded.open)
     })
+    const secondHasEnded = gate()
+    const agent = request.agent(app)
+    await agent.get('/')
+    const firstIsStored = gate()
+    store.wait = () => (firstIsStored.open(), secondHasEnded.opened)
+    const first = agent.get('/first').then()
+    await firstIsStored.opened
+    await agent.get('/second')
+    await first
     expect(vi.getTimerCount()).toBeGreaterThan(0)
     vi.advanceTimersByTime(1000)
     await warned()

@@ -323,6 +323,7 @@ export class Commit implements EndOfResponse {
       return (
         textNow !== text &&
         !visit.comparison.isStoredAs(live, textNow) &&
+        !visit.settings.hints?.isAsHanded(live, textNow) &&
         (session !== undefined || !visit.comparison.cameAs(live, textNow))
       )
     } catch {

@@ -4,6 +4,7 @@ import type { RecordStore, Serializer } from '../../store/record-store'
 import { shortened } from '../../base/errors'
 import type { SessionNotes } from '../../session/notes'
 import { Session } from '../../session/session'
+import { serializeData } from '../../session/text'
 import { hint } from './hint'
 import { hintsOfLifetimes } from './lifetimes'
 import { whatChanges } from './values'
@@ -39,6 +40,7 @@ export class Hints {
   #given = 0
   #watched = 0
   #watchedValues = 0
+  readonly #handedAs = new WeakMap<Session, string>()
 
   constructor(all = true) {
     this.#all = all
@@ -176,6 +178,16 @@ export class Hints {
   /** Counts a request, and says whether its session is to be looked at again after its response. */
   watchesNext(): boolean {
     return this.#all && ++this.#watched <= WATCHED_REQUESTS
+  }
+
+  /** A classic store was handed a session, and may have put something of its own on it. */
+  handed(session: Session, serializer: Serializer): void {
+    if (this.#all && this.#watched <= WATCHED_REQUESTS) this.#handedAs.set(session, serializeData(session, serializer))
+  }
+
+  /** Whether the session is as a classic store was handed it last. */
+  isAsHanded(session: Session, text: string): boolean {
+    return this.#handedAs.get(session) === text
   }
 
   /** Checks a while after the end of a response whether the session was changed too late to be stored. */
