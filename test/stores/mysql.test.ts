@@ -14,6 +14,7 @@ import {
   unique,
   type Database,
 } from '../support/mysql'
+import { lossyProxy } from '../support/redis-proxy'
 import { describeWith } from '../support/servers'
 
 const HOUR = 3_600_000
@@ -330,6 +331,26 @@ describeWith('mysql', 'MysqlStore', () => {
     test('reads whose connection is lost are asked again', async () => {
       const found = (n: number): object => ({ status: 'fulfilled', value: { text: text({ n }) } })
       expect(await endedReads('KILL')).toMatchObject([found(0), found(1), { status: 'fulfilled', value: null }])
+    })
+
+    test('a read whose answer is lost is asked again, a change is not', async () => {
+      const proxy = await lossyProxy(3306)
+      const store = newStore({ pool: database.newPool({ port: proxy.port }) })
+      await store.write('a', text(), inAnHour(), 'absent')
+      await store.read('a')
+      let isNext = true
+      const loseNext = (): void => {
+        isNext = true
+        proxy.loseIf(() => isNext && !(isNext = false))
+      }
+      loseNext()
+      expect(await store.read('a')).toMatchObject({ text: text() })
+      loseNext()
+      await expect(store.write('a', text({ n: 1 }), inAnHour(), 'always')).rejects.toMatchObject({
+        code: 'PROTOCOL_CONNECTION_LOST',
+      })
+      expect(proxy.lost).toBe(2)
+      await proxy.close()
     })
 
     test('an ID that the column cannot have fails no others', async () => {
