@@ -226,6 +226,26 @@ describe('the mistakes that are noticed while an app is developed, each told onc
     expect(await hintsOf({}, moving)).toEqual(aHint('req.sessionID was assigned', '#assigned-session-id'))
   })
 
+  test('a copy of the session that the function given to update returns', async () => {
+    const updatedBy = async (change: (one: object) => unknown): Promise<string[]> => {
+      const sessions = (await load())({ secret, resave: false, saveUninitialized: false })
+      const app = express()
+      app.use(sessions, async (req, res) => {
+        await (req.url === '/' ? set(req, res) : sessions.update(req, change).then(() => res.end()))
+      })
+      const agent = request.agent(app)
+      await agent.get('/')
+      await agent.get('/update')
+      await warned()
+      return told
+    }
+    expect(await updatedBy((one) => Object.assign(one, { n: 2 }))).toEqual([])
+    expect(await updatedBy(() => ({ n: 2 }))).toEqual([])
+    expect(await updatedBy((one) => ({ ...one, n: 2 }))).toEqual(
+      aHint('copy of the session', '#a-copy-that-is-returned'),
+    )
+  })
+
   test('but not that of another session, which is put there as well', async () => {
     const exchanging: Handler = (req, res) => {
       req.sessionID = 'mine'

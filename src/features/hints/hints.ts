@@ -3,6 +3,7 @@ import type { ResolvedOptions } from '../../options/resolve'
 import type { RecordStore, Serializer } from '../../store/record-store'
 import { shortened } from '../../base/errors'
 import type { SessionNotes } from '../../session/notes'
+import { cookieOf } from '../../session/noted'
 import { Session } from '../../session/session'
 import { serializeData } from '../../session/text'
 import { hint } from './hint'
@@ -162,6 +163,17 @@ export class Hints {
       'assigned-session-id',
       'req.sessionID was assigned: the session stays under its own ID, and the client may be given one that leads to no ' +
         'session. For a new ID await sessions.renew(req) or req.session.regenerate(); to choose IDs yourself, see option genid',
+    )
+  }
+
+  /** The function given to `update` has returned: a copy of the session, as reducers make it, changes nothing. */
+  updated(session: Session, returned: unknown): void {
+    if (!this.#all || returned === session || typeof returned !== 'object' || returned === null) return
+    if ((returned as Partial<Session>).cookie !== cookieOf(session)) return
+    hint(
+      'a-copy-that-is-returned',
+      'the function given to sessions.update has returned a copy of the session, which changes nothing. Change the session ' +
+        'that it is given: session.count++',
     )
   }
 
