@@ -42,7 +42,7 @@ export function plot(results) {
   <text class="heading" x="0" y="18">CPU time that sessions add to a request (shorter is better)</text>
   <rect class="original" x="0" y="32" width="12" height="12"/><text class="quiet" x="18" y="43">express-session 1.19 = 100 %</text>
   <rect class="sessile" x="225" y="32" width="12" height="12"/><text class="quiet" x="243" y="43">sessile</text>
-  <line class="floor" x1="312" y1="31" x2="312" y2="45"/><text class="quiet" x="320" y="43">the least that can be done by hand</text>
+  <line class="floor" x1="312" y1="31" x2="312" y2="45"/><text class="quiet" x="320" y="43">written into the app by hand</text>
 ${rows.join('\n')}
 </svg>
 `

@@ -44,17 +44,18 @@ export function makeSettings(
     if (process.env['NODE_ENV'] === 'production') warnOfMemory()
   }
   hints?.made(options, options.store ?? store)
+  const serializer = records?.serializer ?? JSON
   return Object.freeze({
     ...options,
     store,
     storeName: (options.store ?? store).constructor.name,
-    access: storeAccess(store, { ...options, ttl }),
+    access: storeAccess(store, { ...options, ttl, handed: hints && ((session) => hints.handed(session, serializer)) }),
     events,
     hints,
     features: users ? [...features, users] : features,
     users,
     underWay: users || options.clearCookie || options.rolling ? new RequestsUnderWay() : NOBODY,
-    serializer: records?.serializer ?? JSON,
+    serializer,
     ttl,
     expiresOf: (session: Session) => (records ? unnoted(() => records.expiresOf(session)) : Infinity),
     renewsOnRead:

@@ -7,6 +7,7 @@ import express from 'express'
 import request from 'supertest'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { SessionOptions } from '../src'
+import { gate } from './support/app'
 import type { Hints } from '../src/features/hints/hints'
 
 type Factory = typeof import('../src/index.js')
@@ -96,16 +97,56 @@ describe('the mistakes that are noticed while an app is developed, each told onc
     expect(told).toEqual(aHint('after the response to /', '#changed-after-the-end'))
   })
 
+  /** A store that puts something of its own on the sessions that it is handed, as session-file-store does. */
+  async function storeOfOwn() {
+    const { Store } = await load()
+    class Own extends Store {
+      readonly texts = new Map<string, string>()
+      /** What a call of `set` waits for. */
+      wait = (): Promise<void> => Promise.resolve()
+      get(id: string, callback: (error: unknown, data?: never) => void): void {
+        setImmediate(callback, null, JSON.parse(this.texts.get(id) ?? 'null'))
+      }
+      set(id: string, data: object, callback: () => void): void {
+        Object.assign(data, { __lastAccess: performance.now() })
+        this.texts.set(id, JSON.stringify(data))
+        void this.wait().then(callback)
+      }
+      destroy(_id: string, callback: () => void): void {
+        setImmediate(callback)
+      }
+    }
+    return new Own()
+  }
+
   test('but not that a store puts something of its own on the session', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    await hintsOf({ store: await storeOfOwn() }, set)
+    expect(vi.getTimerCount()).toBeGreaterThan(0)
+    vi.advanceTimersByTime(1000)
+    await warned()
+    expect(told).toEqual([])
+  })
+
+  test('nor that it does so later, as another request is being stored', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
     const session = await load()
-    const store = new session.MemoryStore()
-    const set = store.set.bind(store)
-    store.set = (id, data, callback) => set(id, Object.assign(data, { __lastAccess: Date.now() }), callback)
-    await hintsOf({ store }, (req, res) => {
-      Object.assign(req.session, { n: 1 })
-      res.end()
+    const store = await storeOfOwn()
+    const app = express()
+    app.use(session({ secret, store, resave: false, saveUninitialized: false }), (req, res) => {
+      Object.assign(req.session, { [req.url]: 1 })
+      res.send('set')
+      if (req.url === '/second') setImmediate(secondHasEnded.open)
     })
+    const secondHasEnded = gate()
+    const agent = request.agent(app)
+    await agent.get('/')
+    const firstIsStored = gate()
+    store.wait = () => (firstIsStored.open(), secondHasEnded.opened)
+    const first = agent.get('/first').then()
+    await firstIsStored.opened
+    await agent.get('/second')
+    await first
     expect(vi.getTimerCount()).toBeGreaterThan(0)
     vi.advanceTimersByTime(1000)
     await warned()
@@ -177,6 +218,46 @@ describe('the mistakes that are noticed while an app is developed, each told onc
     expect(await hintsOf({}, replaced)).toEqual(aHint('req.session was replaced', '#replaced-session'))
   })
 
+  test('an ID that is assigned to req.sessionID', async () => {
+    const moving: Handler = (req, res) => {
+      req.sessionID = 'mine'
+      return set(req, res)
+    }
+    expect(await hintsOf({}, moving)).toEqual(aHint('req.sessionID was assigned', '#assigned-session-id'))
+  })
+
+  test('a copy of the session that the function given to update returns', async () => {
+    const updatedBy = async (change: (one: object) => unknown): Promise<string[]> => {
+      const sessions = (await load())({ secret, resave: false, saveUninitialized: false })
+      const app = express()
+      app.use(sessions, async (req, res) => {
+        await (req.url === '/' ? set(req, res) : sessions.update(req, change).then(() => res.end()))
+      })
+      const agent = request.agent(app)
+      await agent.get('/')
+      await agent.get('/update')
+      await warned()
+      return told
+    }
+    expect(await updatedBy((one) => Object.assign(one, { n: 2 }))).toEqual([])
+    expect(await updatedBy(() => ({ n: 2 }))).toEqual([])
+    expect(await updatedBy((one) => ({ ...one, n: 2 }))).toEqual(
+      aHint('copy of the session', '#a-copy-that-is-returned'),
+    )
+  })
+
+  test('but not that of another session, which is put there as well', async () => {
+    const exchanging: Handler = (req, res) => {
+      req.sessionID = 'mine'
+      req.sessionStore.createSession(req, { cookie: {} } as never)
+      return set(req, res)
+    }
+    expect(await hintsOf({}, exchanging)).toEqual([])
+    expect(await hintsOf({ genid: () => 'mine' }, (req, res) => req.session.regenerate(() => set(req, res)))).toEqual(
+      [],
+    )
+  })
+
   test('two middlewares with one cookie', async () => {
     const session = await load()
     const options = { secret, resave: false, saveUninitialized: false }
@@ -200,7 +281,7 @@ describe('the mistakes that are noticed while an app is developed, each told onc
         require(${JSON.stringify(path.resolve('dist'))})({ secret: '${secret}', resave: false, saveUninitialized: false })
       }`,
     )
-    const { stdout } = spawnSync(process.execPath, [program], { encoding: 'utf8' })
+    const { stdout } = spawnSync(process.execPath, [program], { encoding: 'utf8', timeout: 20_000 })
     expect(stdout).toMatch(/worker.*#memory-store-with-workers/)
     rmSync(folder, { recursive: true })
   })
@@ -398,6 +479,7 @@ describe('what the middleware notices', () => {
       hints.storing({ at: new Date() }, JSON)
       hints.replaced({})
       hints.idOfUnstored('/')
+      hints.idReplaced()
       hints.storedAgain({}, { user: 'ada' })
       hints.secondMiddleware('a')
       hints.stored('x'.repeat(100_000), 'id')

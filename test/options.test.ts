@@ -97,6 +97,18 @@ describe('what cannot be used is refused when the middleware is made', () => {
     expect(make).toThrow(TypeError)
   })
 
+  test.each(['touchAfter', 'timeout', 'idleTimeout', 'absoluteTimeout', 'renewalTimeout', 'renewalGrace'])(
+    '%s as a text with a unit',
+    (name) => {
+      expect(() => session({ ...plain, [name]: '30m' })).toThrow(`${name} option must be a number of ms, not below 0`)
+    },
+  )
+
+  test('cookie.maxAge as a text with a unit', () => {
+    const make = (): unknown => session({ ...plain, cookie: { maxAge: '30m' as never } })
+    expect(make).toThrow('cookie.maxAge option must be a number of ms that leads to a date; it is "30m"')
+  })
+
   test.each([undefined, null, '', Buffer.alloc(0)])('a secret alone that is %j', (none) => {
     expect(() => session(none as never)).toThrow(/^session\(\) was given a secret that is undefined or empty/)
   })

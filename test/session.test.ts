@@ -1,8 +1,9 @@
 import { execFileSync } from 'node:child_process'
 import path from 'node:path'
+import request from 'supertest'
 import { afterEach, describe, expect, test, vi } from 'vitest'
-import type { SessionData } from '../src'
-import { appWith, classicStore, type AnySession } from './faults/fault'
+import session, { type SessionData } from '../src'
+import { appWith, appWithSessions, classicStore, type AnySession } from './faults/fault'
 import { implementations, SECRET } from './support/app'
 import { exchange } from './support/exchange'
 import { signedCookie } from './support/set-cookie'
@@ -133,6 +134,34 @@ describe.each(Object.entries(implementations))('the session object, on %s', (nam
     expect(session.id).toBe('x')
     expect(({} as { polluted?: boolean }).polluted).toBeUndefined()
     expect(session['polluted']).toBeUndefined()
+  })
+})
+
+describe.each<[string, () => session.Store]>([
+  ['a record store', () => new session.MemoryStore()],
+  ['a classic store', () => classicStore(session)],
+])('a save of a session that is gone says who has destroyed it, on %s', (_kind, open) => {
+  test.each([
+    ['this', false],
+    ['another', true],
+  ])('%s request', async (who, byAnother) => {
+    const { app, sessions } = appWithSessions({ store: open() }, async (req, res) => {
+      const { session } = req
+      session.user = 'ada'
+      if (req.url === '/gone') {
+        if (byAnother)
+          await request(app)
+            .get('/out')
+            .set('Cookie', req.headers.cookie as string)
+        else await session.destroy()
+        await session.save()
+      }
+      if (req.url === '/out') await sessions.destroy(req.sessionID)
+      res.send('done')
+    })
+    const agent = request.agent(app)
+    await agent.get('/login').expect(200, 'done')
+    await agent.get('/gone').expect(500, new RegExp(`was destroyed by ${who} request and is not saved`))
   })
 })
 

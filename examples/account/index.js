@@ -86,7 +86,8 @@ function explain(error, _req, res, next) {
 }
 
 async function main() {
-  const server = createApp(await openStore()).listen(Number(process.env.PORT ?? 3000), () => {
+  const server = createApp(await openStore()).listen(Number(process.env.PORT ?? 3000), (error) => {
+    if (error) throw error
     const address = server.address()
     console.log(`http://localhost:${typeof address === 'object' ? address?.port : address}/`)
   })

@@ -65,7 +65,8 @@ app.post('/logout', async (req, res, next) => {
   }
 })
 
-const server = app.listen(Number(process.env.PORT ?? 3000), () => {
+const server = app.listen(Number(process.env.PORT ?? 3000), (error) => {
+  if (error) throw error
   const address = server.address()
   console.log(`http://localhost:${typeof address === 'object' ? address?.port : address}/`)
 })

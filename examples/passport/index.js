@@ -20,4 +20,7 @@ app.get('/', (req, res) => res.send(req.user ? `Hello ${req.user.name}` : 'Hello
 app.post('/login', passport.authenticate('local', { successRedirect: '/', failureRedirect: '/' }))
 app.post('/logout', (req, res, next) => req.logout((error) => (error ? next(error) : res.redirect('/'))))
 
-const server = app.listen(process.env.PORT ?? 3000, () => console.log(`http://localhost:${server.address().port}/`))
+const server = app.listen(process.env.PORT ?? 3000, (error) => {
+  if (error) throw error
+  console.log(`http://localhost:${server.address().port}/`)
+})

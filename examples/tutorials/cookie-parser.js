@@ -11,4 +11,7 @@ app.get('/', (req, res) => {
   res.send(`visits: ${req.session.visits}, cookies: ${Object.keys(req.cookies).length}`)
 })
 
-const server = app.listen(process.env.PORT ?? 3000, () => console.log(`http://localhost:${server.address().port}/`))
+const server = app.listen(process.env.PORT ?? 3000, (error) => {
+  if (error) throw error
+  console.log(`http://localhost:${server.address().port}/`)
+})

@@ -14,4 +14,7 @@ app.get('/', (req, res) => {
   }
 })
 
-const server = app.listen(process.env.PORT ?? 3000, () => console.log(`http://localhost:${server.address().port}/`))
+const server = app.listen(process.env.PORT ?? 3000, (error) => {
+  if (error) throw error
+  console.log(`http://localhost:${server.address().port}/`)
+})

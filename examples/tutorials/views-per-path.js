@@ -15,4 +15,7 @@ app.use((req, res, next) => {
 app.get('/foo', (req, res) => res.send(`you viewed this page ${req.session.views['/foo']} times`))
 app.get('/bar', (req, res) => res.send(`you viewed this page ${req.session.views['/bar']} times`))
 
-const server = app.listen(process.env.PORT ?? 3000, () => console.log(`http://localhost:${server.address().port}/`))
+const server = app.listen(process.env.PORT ?? 3000, (error) => {
+  if (error) throw error
+  console.log(`http://localhost:${server.address().port}/`)
+})

@@ -18,6 +18,7 @@ app.get('/', (req, res) => {
   res.send(`views: ${req.session.views}`)
 })
 
-const server = app.listen(process.env['PORT'] ?? 3000, () => {
+const server = app.listen(process.env['PORT'] ?? 3000, (error) => {
+  if (error) throw error
   console.log(`http://localhost:${(server.address() as AddressInfo).port}/`)
 })

@@ -15,7 +15,8 @@ app.use((req, res) => {
   res.type('text').send(`You have seen ${req.path} ${views[req.path]} times\n`)
 })
 
-const server = app.listen(Number(process.env.PORT ?? 3000), () => {
+const server = app.listen(Number(process.env.PORT ?? 3000), (error) => {
+  if (error) throw error
   const address = server.address()
   console.log(`http://localhost:${typeof address === 'object' ? address?.port : address}/`)
 })

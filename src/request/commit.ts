@@ -111,6 +111,7 @@ export class Commit implements EndOfResponse {
     if (decision.action === 'nothing' && visit.state === 'new' && wasIdRead) {
       visit.settings.hints?.idOfUnstored(visit.req.url)
     }
+    if (session && visit.req[visit.settings.idProperty] !== live.id) visit.settings.hints?.idReplaced()
     if (decision.setCookie && !this.#headersGone && !visit.settings.transport) {
       checkSettings(visit.settings.name, settingsToSend(cookieOf(live)))
     }
@@ -322,6 +323,7 @@ export class Commit implements EndOfResponse {
       return (
         textNow !== text &&
         !visit.comparison.isStoredAs(live, textNow) &&
+        !visit.settings.hints?.isAsHanded(live, textNow) &&
         (session !== undefined || !visit.comparison.cameAs(live, textNow))
       )
     } catch {

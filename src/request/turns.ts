@@ -19,10 +19,10 @@ interface Updating {
 const updating = new AsyncLocalStorage<Updating>()
 
 /** Runs the function that an application gives to `update`, for the session with this key. */
-export async function duringUpdate(key: string, work: () => unknown): Promise<void> {
+export async function duringUpdate(key: string, work: () => unknown): Promise<unknown> {
   const current: Updating = { key, within: updating.getStore(), isOver: false }
   try {
-    await updating.run(current, work)
+    return await updating.run(current, work)
   } finally {
     current.isOver = true
   }

@@ -292,10 +292,13 @@ export class Visit implements Owner {
 
   async #update(change: (session: LiveSession) => unknown): Promise<void> {
     const { claim, comparison } = this
-    const { access, property, serializer } = this.settings
+    const { access, hints, property, serializer } = this.settings
     const session = this.requireSession()
     const known = claim.knownOf(session)
-    const apply = (one: LiveSession): Promise<void> => duringUpdate(session.id, () => change(one))
+    const apply = async (one: LiveSession): Promise<void> => {
+      const returned = await duringUpdate(session.id, () => change(one))
+      hints?.updated(one, returned)
+    }
     if (known && access().isExact) {
       const stored = await update(this, session, (newest) => sessionOf(this, session.id, newest), apply)
       this.#isStored(session, stored)

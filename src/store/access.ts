@@ -62,4 +62,6 @@ export interface AccessSettings {
   /** Lifetime, in ms, of a session whose cookie has no expiry. */
   readonly ttl: number
   readonly touchAfter: number
+  /** Told of each session that a classic store was handed just now: some put something of their own on it. */
+  readonly handed?: ((session: Session) => void) | undefined
 }

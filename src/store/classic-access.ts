@@ -8,7 +8,7 @@ import { notesOf, setNotes, storedNotes, type SessionNotes } from '../session/no
 import type { Session } from '../session/session'
 import { Lives, type Life } from './lives'
 import { checkedData, type Store } from './store'
-import type { Known, Parts, StoreAccess } from './access'
+import type { AccessSettings, Known, Parts, StoreAccess } from './access'
 
 /** What this process knows of a classic store's sessions: shared by all middlewares of the store. */
 class InThisProcess {
@@ -30,9 +30,11 @@ export class ClassicAccess implements StoreAccess {
   readonly isExact = false
   readonly #store: Store
   readonly #process: InThisProcess
+  readonly #handed: AccessSettings['handed']
 
-  constructor(store: Store) {
+  constructor(store: Store, handed: AccessSettings['handed']) {
     this.#store = store
+    this.#handed = handed
     this.#process = InThisProcess.of(store)
   }
 
@@ -71,7 +73,9 @@ export class ClassicAccess implements StoreAccess {
       const life = known?.life ?? this.#process.lives.of(id)
       keepToken(session, life)
       handToStore(session.cookie)
-      return afterwards(this.#call('set', [id, session]), () => ({ notes: notesOf(session.cookie), life }))
+      const setting = this.#call('set', [id, session])
+      this.#handed?.(session)
+      return afterwards(setting, () => ({ notes: notesOf(session.cookie), life }))
     })
   }
 
@@ -86,7 +90,9 @@ export class ClassicAccess implements StoreAccess {
       if (known?.life?.isDestroyed) return false
       if (known?.life) keepToken(session, known.life)
       handToStore(session.cookie)
-      return afterwards(this.#call('touch', [id, session]), () => true)
+      const touching = this.#call('touch', [id, session])
+      this.#handed?.(session)
+      return afterwards(touching, () => true)
     })
   }
 

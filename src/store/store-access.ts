@@ -9,7 +9,7 @@ import type { Store } from './store'
  * nobody has replaced one of those on the store or in a subclass.
  */
 export function storeAccess(store: Store, settings: AccessSettings): () => StoreAccess {
-  const classic = new ClassicAccess(store)
+  const classic = new ClassicAccess(store, settings.handed)
   if (!isRecordStore(store)) return () => classic
   const records = new RecordAccess(store, settings)
   const { get, set, touch, destroy } = baseOf(store)

@@ -1,6 +1,7 @@
 import type { SessionData } from '../session/augmented'
 import { a, aSerializer, anything, aString, isPositive, optionsOf, unsupported, type Check } from '../base/checks'
 import { OptionError, warnOnce } from '../base/errors'
+import { answer, type Callback } from '../base/maybe-promise'
 import {
   DEFAULT_TTL,
   RecordStore,
@@ -209,9 +210,21 @@ export class RedisStore extends RecordStore {
   }
 
   override async count(): Promise<number> {
-    const found = new Set<string>()
-    for await (const keys of this.#allKeys(this.#sessions)) for (const key of keys) found.add(key)
-    return found.size
+    return (await this.#ids()).size
+  }
+
+  /** The IDs of all sessions, without the sessions, as connect-redis has it. */
+  ids(): Promise<string[]>
+  ids(callback: Callback<[ids?: string[]]>): void
+  ids(callback?: Callback<[ids?: string[]]>): Promise<string[]> | undefined {
+    return answer(callback, async () => [...(await this.#ids())])
+  }
+
+  async #ids(): Promise<ReadonlySet<string>> {
+    const ids = new Set<string>()
+    for await (const keys of this.#allKeys(this.#sessions))
+      for (const key of keys) ids.add(key.slice(this.#sessions.length))
+    return ids
   }
 
   async *#allKeys(prefix: string): AsyncGenerator<string[], void, undefined> {

@@ -1,6 +1,7 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { io as connect } from 'socket.io-client'
@@ -133,6 +134,43 @@ describe('examples', () => {
       text += Buffer.from(chunk).toString()
     }
     expect(text).toMatch(/^data: ada 1\n\n[^]*event: end\ndata: logged out\n\n$/)
+  })
+
+  /** Runs a program whose port is taken, and ends it if it says that it listens. */
+  async function runWith(program: string, env: object) {
+    const child = spawn('node', [`examples/${program}`], { cwd: root, env: { ...process.env, ...env } })
+    let printed = ''
+    let told = ''
+    child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+      printed += chunk
+      if (printed.includes('http:')) child.kill()
+    })
+    child.stderr.setEncoding('utf8').on('data', (chunk: string) => (told += chunk))
+    const [code] = (await once(child, 'close')) as [number | null]
+    return { program, code, printed, told }
+  }
+
+  test('one whose port is taken ends with that error, and prints no address', { timeout: 60_000 }, async () => {
+    const taken = createServer().listen(0)
+    await once(taken, 'listening')
+    const PORT = String((taken.address() as AddressInfo).port)
+    const FILE = path.join(tmpdir(), `sessile-port-${PORT}.db`)
+    compile('typescript')
+    const programs = [
+      ...['account', 'login', 'passport', 'server-sent-events', 'serverless', 'socket.io', 'view-counter'],
+      ...['cookie-parser', 'page-views', 'secret-only', 'views-per-path'].map((name) => `tutorials/${name}.js`),
+      ...['es-modules/index.mjs', 'typescript/out/index.js'],
+    ]
+    const ended = {
+      code: 1,
+      printed: expect.not.stringContaining('http:'),
+      told: expect.stringContaining('EADDRINUSE'),
+    }
+    for (const outcome of await Promise.all(programs.map((program) => runWith(program, { PORT, FILE })))) {
+      expect(outcome).toMatchObject({ program: outcome.program, ...ended })
+    }
+    taken.close()
+    for (const end of ['', '-wal', '-shm']) rmSync(FILE + end, { force: true })
   })
 
   test('serverless, over DynamoDB: on this machine', async () => {

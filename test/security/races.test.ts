@@ -1,3 +1,4 @@
+import type { Request } from 'express'
 import { describe, expect, test, vi } from 'vitest'
 import session from '../../src'
 import { appWithSessions, classicStore, slowChange, type AnySession, type Handler } from '../faults/fault'
@@ -235,11 +236,42 @@ describe('operations of one request at the same time all count', () => {
   }
 })
 
-test('what is begun inside of an update, and would wait for it, fails at once', async () => {
-  const { app, sessions } = appWithSessions({}, async (req, res) => {
-    await sessions.update(req, () => sessions.flash(req).add('note', 'saved'))
-    res.send('done')
+describe('what is begun inside of an update, and would wait for it, fails at once', () => {
+  type Inner = (req: Request, sessions: session.Sessions, one: AnySession) => unknown
+  const inner: Record<string, Inner> = {
+    'flash().add': (req, sessions) => sessions.flash(req).add('note', 'saved'),
+    'req.session.save': (req) => req.session.save(),
+    'save of the session that is given': (_req, _sessions, one) => one.save(),
+    renew: (req, sessions) => sessions.renew(req),
+    'update of the request': (req, sessions) => sessions.update(req, () => undefined),
+    'update by the ID': (req, sessions) => sessions.update(req.sessionID, () => undefined),
+  }
+  const waits: [string, () => unknown][] = [
+    ['before anything else', () => undefined],
+    ['after it has waited for something', () => settled(3)],
+  ]
+
+  test.each(
+    Object.entries(inner).flatMap(([name, begin]) => waits.map(([when, wait]) => ({ name, when, begin, wait }))),
+  )('$name, $when', async ({ begin, wait }) => {
+    let runs = 0
+    const { app, sessions } = appWithSessions({}, async (req, res) => {
+      if (req.url === '/login') return res.send((req.session.user = 'ada'))
+      const change = async (one: object): Promise<void> => {
+        runs++
+        await wait()
+        await begin(req, sessions, one as AnySession)
+      }
+      await (req.url === '/id' ? sessions.update(req.sessionID, change) : sessions.update(req, change))
+      return res.send('done')
+    })
+    const jar: Jar = {}
+    await visit(app, '/login', jar)
+    for (const path of ['/req', '/id']) {
+      runs = 0
+      const { body } = await visit(app, path, jar)
+      expect(body, path).toMatch(/Call save, update, renew or flash before sessions.update, or after it/)
+      expect(runs, path).toBe(1)
+    }
   })
-  const { body } = await visit(app, '/', {})
-  expect(body).toMatch(/Call save, update, renew or flash before sessions.update, or after it/)
 })

@@ -255,6 +255,15 @@ describeWithOwnRedis('one server', () => {
       }
     })
 
+    test('tells the same IDs', async () => {
+      const store = new RedisStore({ client })
+      await Promise.all(Array.from({ length: 250 }, (_, n) => store.write(`id ${n}`, text(), later(), 'absent')))
+      await store.link('ada', 'id 1', later())
+      const theirs = (await new ConnectRedis({ client }).ids()) as string[]
+      expect((await store.ids()).sort()).toEqual([...new Set(theirs)].sort())
+      expect(await new Promise((resolve) => store.ids((_error, ids) => resolve(ids?.length)))).toBe(250)
+    })
+
     test('a session that it has set without an end gets one, when it is read by itself', async () => {
       const theirs = new ConnectRedis({ client, disableTTL: true })
       await theirs.set('endless', { cookie: { originalMaxAge: null, path: '/' } } as never)

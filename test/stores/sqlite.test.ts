@@ -292,6 +292,24 @@ describeDrivers((open, driver) => {
     expect(database.prepare('SELECT expires FROM sessions').all()).toMatchObject([{ expires: to }, { expires: to }])
   })
 
+  test('who goes through all sessions leaves the event loop to others after each page', async () => {
+    const { database, store } = newStore()
+    database.exec('BEGIN')
+    for (let n = 0; n < 1200; n++) store.write(`${n}`, text(), inAnHour(), 'absent')
+    database.exec('COMMIT')
+    let turns = 0
+    const counting = (): void => {
+      turns++
+      next = setImmediate(counting)
+    }
+    let next = setImmediate(counting)
+    let found = 0
+    for await (const record of store.records()) found += record.id ? 1 : 0
+    clearImmediate(next)
+    expect(found).toBe(1200)
+    expect(turns).toBeGreaterThanOrEqual(2)
+  })
+
   test('use after the database was closed is an error, of pruning, too', async () => {
     let told: (failure: unknown[]) => void
     const failure = new Promise<unknown[]>((resolve) => (told = resolve))

@@ -3,7 +3,9 @@ import type { ResolvedOptions } from '../../options/resolve'
 import type { RecordStore, Serializer } from '../../store/record-store'
 import { shortened } from '../../base/errors'
 import type { SessionNotes } from '../../session/notes'
+import { cookieOf } from '../../session/noted'
 import { Session } from '../../session/session'
+import { serializeData } from '../../session/text'
 import { hint } from './hint'
 import { hintsOfLifetimes } from './lifetimes'
 import { whatChanges } from './values'
@@ -39,6 +41,7 @@ export class Hints {
   #given = 0
   #watched = 0
   #watchedValues = 0
+  readonly #handedAs = new WeakMap<Session, string>()
 
   constructor(all = true) {
     this.#all = all
@@ -153,6 +156,27 @@ export class Hints {
     )
   }
 
+  /** A handler has assigned an ID to `req.sessionID`, which leaves the session where it is. */
+  idReplaced(): void {
+    if (!this.#all) return
+    hint(
+      'assigned-session-id',
+      'req.sessionID was assigned: the session stays under its own ID, and the client may be given one that leads to no ' +
+        'session. For a new ID await sessions.renew(req) or req.session.regenerate(); to choose IDs yourself, see option genid',
+    )
+  }
+
+  /** The function given to `update` has returned: a copy of the session, as reducers make it, changes nothing. */
+  updated(session: Session, returned: unknown): void {
+    if (!this.#all || returned === session || typeof returned !== 'object' || returned === null) return
+    if ((returned as Partial<Session>).cookie !== cookieOf(session)) return
+    hint(
+      'a-copy-that-is-returned',
+      'the function given to sessions.update has returned a copy of the session, which changes nothing. Change the session ' +
+        'that it is given: session.count++',
+    )
+  }
+
   /** With the option `user`: looks for a login in a session whose client holds what it held before. */
   storedAgain(before: SessionNotes | undefined, now: SessionNotes | undefined): void {
     if (!this.#all || now?.user === undefined || now.user === before?.user || now.token !== before?.token) return
@@ -166,6 +190,16 @@ export class Hints {
   /** Counts a request, and says whether its session is to be looked at again after its response. */
   watchesNext(): boolean {
     return this.#all && ++this.#watched <= WATCHED_REQUESTS
+  }
+
+  /** A classic store was handed a session, and may have put something of its own on it. */
+  handed(session: Session, serializer: Serializer): void {
+    if (this.#all && this.#watched <= WATCHED_REQUESTS) this.#handedAs.set(session, serializeData(session, serializer))
+  }
+
+  /** Whether the session is as a classic store was handed it last. */
+  isAsHanded(session: Session, text: string): boolean {
+    return this.#handedAs.get(session) === text
   }
 
   /** Checks a while after the end of a response whether the session was changed too late to be stored. */
