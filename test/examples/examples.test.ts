@@ -155,11 +155,10 @@ describe('examples', () => {
     await once(taken, 'listening')
     const PORT = String((taken.address() as AddressInfo).port)
     const FILE = path.join(tmpdir(), `sessile-port-${PORT}.db`)
-    compile('typescript')
     const programs = [
       ...['account', 'login', 'passport', 'server-sent-events', 'serverless', 'socket.io', 'view-counter'],
       ...['cookie-parser', 'page-views', 'secret-only', 'views-per-path'].map((name) => `tutorials/${name}.js`),
-      ...['es-modules/index.mjs', 'typescript/out/index.js'],
+      'es-modules/index.mjs',
     ]
     const ended = {
       code: 1,
