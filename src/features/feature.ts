@@ -17,6 +17,8 @@ export interface Saving {
   /** The notes that are stored, and those that will be: a feature may change these. */
   readonly stored: SessionNotes | undefined
   readonly notes: SessionNotes
+  /** Whether the store never had the session: no other request knows of it. */
+  readonly isNew: boolean
   /** Whether the session's data or settings have changed: what is only noted late makes no login. */
   readonly isChanged: boolean
 }

@@ -109,6 +109,7 @@ export function tryToWrite(
     req: writer.claim.held?.byApplication ? undefined : writer.req,
     stored,
     notes,
+    isNew: known === null,
     isChanged: !writer.comparison.isStoredAs(session, text),
   }
   return writeBetween(writer, saving, written)

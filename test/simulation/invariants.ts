@@ -2,7 +2,7 @@ import type session from '../../src'
 import type { Backend, Data } from './backend'
 import { clock } from './clock'
 import { giveBack, takeHost, visit, type Host } from './observer'
-import { markOf } from './programs'
+import { markOf, type AnySession } from './programs'
 import type { Action } from './scenario'
 import type { SerialOrders } from './serial'
 import type { Actor, World } from './world'
@@ -90,12 +90,15 @@ export class Inspection {
   }
 
   /** The mark of the session that a cookie opens. */
-  async #look(cookie: string | undefined, backend?: Backend): Promise<string | undefined> {
-    let mark: string | undefined
-    if (cookie === undefined) return undefined
-    const { failure } = await visit(this.#observer(backend), cookie, (_req, live) => void (mark = markOf(live)))
+  async #look(cookie: string | undefined): Promise<string | undefined> {
+    return cookie === undefined ? undefined : markOf(await this.#open(cookie))
+  }
+
+  async #open(cookie: string, backend?: Backend): Promise<AnySession | undefined> {
+    let opened: AnySession | undefined
+    const { failure } = await visit(this.#observer(backend), cookie, (_req, live) => void (opened = live))
     if (failure) this.#found('later', `a later request fails: ${textOf(failure)}`)
-    return mark
+    return opened
   }
 
   /** Each error is told once, nothing hangs, and nothing would have ended the process. */
@@ -106,7 +109,7 @@ export class Inspection {
       const times = told.filter((one) => one.error === error || (one.error as Error | null)?.cause === error).length
       // An entry of the index is taken back where its session was not written: one that stays does not count.
       const hasFailed = told.some((one) => one.actor === actor)
-      const isLooking = method === 'read' && (hasFailed || /^(read|unlink)$/.test(before ?? ''))
+      const isLooking = /^(read|linked)$/.test(method) && (hasFailed || /^(read|link|unlink)$/.test(before ?? ''))
       const takesBack = this.#options.user && (isLooking || /^(un)?link$/.test(method))
       // While what was prepared is taken back, the time of the whole may be over: that is told then.
       const isTimedOut = injected.some((one) => one.actor === actor && !one.error)
@@ -165,7 +168,10 @@ export class Inspection {
       if (this.#world.actors.get(actor)?.presented !== cookie) continue
       clock.now = at
       let opens = false
-      for (const backend of backends) opens ||= (await this.#look(cookie, backend.copy())) !== undefined
+      for (const backend of backends) {
+        const opened = await this.#open(cookie, backend.copy())
+        opens ||= opened !== undefined && cookie.includes(opened.id)
+      }
       clock.now = now
       // A classic store cannot be asked whether a session is there; of other processes its own does not learn.
       if (!opens) this.#found('cookie', `${actor} sets the cookie of a session that is gone`)

@@ -104,4 +104,9 @@ export const KNOWN: Readonly<Record<string, Scenario>> = {
     requests: { A: { does: 'renew' }, B: { does: 'take' } },
     schedule: 'B B',
   },
+  'a login that gives up takes no entry away that another login of the session is about to need': {
+    options: { user: true },
+    requests: { B: { does: 'renew; login ada' }, C: { does: 'login ada' } },
+    schedule: 'B C C C B B C C C B C C',
+  },
 }

@@ -98,8 +98,8 @@ export class World {
   readonly told: { readonly actor: string; readonly error: unknown }[] = []
   readonly given: Given[] = []
   readonly cookies = new Set<string>()
-  /** What was stored when the store last confirmed something to a request. */
-  readonly #confirmed = new Map<string, Backend>()
+  /** What was stored when the store last confirmed something to a request's handler, and whenever it did so at its end. */
+  readonly #confirmed = new Map<string, Backend[]>()
   readonly #lastCalls = new Map<string, string>()
   readonly #processes = new Map<number, Process>()
   readonly #before: Before
@@ -198,8 +198,8 @@ export class World {
         const asking = this.actors.get(actor)
         const done = { at: clock.now, answeredAt: clock.now }
         asking?.deeds.push(done)
-        const confirms = asking?.exchange?.hasEnded || /write|renew|set|touch/.test(method)
-        if (confirms) this.#confirmed.set(actor, this.backend.copy())
+        const isAtEnd = asking?.exchange?.hasEnded === true
+        if (isAtEnd || /write|renew|set|touch/.test(method)) this.#confirm(actor, isAtEnd)
         if (!this.scenario.split) return resolve(result)
         const learn = (): void => {
           done.answeredAt = clock.now
@@ -209,6 +209,11 @@ export class World {
       }
       this.waiting.push({ actor, kind: 'call', go })
     })
+  }
+
+  #confirm(actor: string, isAtEnd: boolean): void {
+    const before = isAtEnd ? (this.#confirmed.get(actor) ?? []) : []
+    this.#confirmed.set(actor, [...before, this.backend.copy()])
   }
 
   #show(actor: string, method: string, asked: readonly unknown[] = [], fault?: Fault): void {
@@ -287,8 +292,7 @@ export class World {
     this.#show(name, `is answered${cookie ? `: ${shown(cookie)}` : ''}`)
     if (cookie === undefined) return void (actor.arrivedAt = clock.now)
     if (cookie) {
-      const confirmed = this.#confirmed.get(name)
-      const backends = [this.backend.copy(), ...(confirmed ? [confirmed] : [])]
+      const backends = [this.backend.copy(), ...(this.#confirmed.get(name) ?? [])]
       this.given.push({ actor: name, cookie, at: clock.now, backends })
       this.cookies.add(cookie)
     }

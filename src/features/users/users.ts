@@ -1,6 +1,6 @@
 import type { Request } from 'express'
 import { destroyed, OptionError, SessionError } from '../../base/errors'
-import { afterwards, atOnce, isPromise, type MaybePromise } from '../../base/maybe-promise'
+import { afterwards, atOnce, isPromise, oneByOne, type MaybePromise } from '../../base/maybe-promise'
 import { unnoted } from '../../session/noted'
 import type { SessionNotes } from '../../session/notes'
 import type { LiveSession } from '../../session/session'
@@ -80,9 +80,9 @@ export class Users implements Feature {
       return { saved: () => this.index.link(user as string, key, expires), failed: () => undefined }
     }
     this.#note(notes, user, saving.req as Request | undefined)
-    if (user === undefined) return this.#after(saving, user)
+    if (user === undefined) return this.#after(saving, user, expires)
     if (saving.isChanged && this.#max !== Infinity) return this.#login(saving, user, expires)
-    return afterwards(this.index.link(user, key, expires), () => this.#after(saving, user))
+    return afterwards(this.index.link(user, key, expires), () => this.#after(saving, user, expires))
   }
 
   /** A login where their number is limited. The others are read while the session is being stored, so that it takes no longer. */
@@ -93,7 +93,7 @@ export class Users implements Feature {
     const others = this.#othersAmong(keys, user, own)
     // Where the session is then not stored, nobody waits for them.
     others.catch(() => undefined)
-    const after = this.#after(saving, user, () => this.#bound(user, own, others))
+    const after = this.#after(saving, user, expires, () => this.#bound(user, own, others))
     if (this.#options.onSessionLimit === 'refuse') {
       const { length } = await others
       if (length < this.#max) return after
@@ -103,9 +103,19 @@ export class Users implements Feature {
     return after
   }
 
-  #after({ key, stored }: Saving, user: string | undefined, bound = (): MaybePromise<void> => undefined): AfterSaving {
+  #after(
+    { isNew, key, stored }: Saving,
+    user: string | undefined,
+    expires: number,
+    bound = (): MaybePromise<void> => undefined,
+  ): AfterSaving {
+    // Another request that has given up, or given the session to another user, may have taken the entry out meanwhile.
+    const enterAgain = (): MaybePromise<void> =>
+      isNew || user === undefined ? undefined : this.index.link(user, key, expires)
+    const takeOutOfFormer = (): MaybePromise<void> =>
+      stored?.user === undefined ? undefined : this.#takeOut(stored.user, key)
     return {
-      saved: () => afterwards(stored?.user === undefined ? undefined : this.#takeOut(stored.user, key), bound),
+      saved: () => oneByOne([enterAgain, takeOutOfFormer, bound], (step) => step()),
       failed: (error) => (user === undefined ? undefined : this.#leave(user, key, error)),
     }
   }
