@@ -1,6 +1,6 @@
 import express from 'express'
 import request from 'supertest'
-import { describe, expect, test, vi } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import session, { MemoryStore } from '../src'
 import { signedCookie } from '../src/testing'
 
@@ -73,10 +73,18 @@ describe('signedCookie: a login in one call', () => {
       describe: (req) => ({ agent: req.get('user-agent') ?? 'a test', address: req.ip }),
       maxSessionsPerUser: 2,
     })
-    const cookies = [await signedCookie(sessions, ada), await signedCookie(sessions, ada)]
+    // Of logins within one millisecond none is older than another.
+    const begun = Date.now()
+    const loginAfter = (ms: number): Promise<string> => {
+      vi.setSystemTime(begun + ms)
+      return signedCookie(sessions, ada)
+    }
+    vi.useFakeTimers({ toFake: ['Date'] })
+    onTestFinished(() => void vi.useRealTimers())
+    const cookies = [await loginAfter(0), await loginAfter(1)]
     const listed = await sessions.users.list('ada')
     expect(listed.map(({ about }) => about)).toEqual([1, 2].map(() => ({ agent: 'a test', address: '127.0.0.1' })))
-    await signedCookie(sessions, ada)
+    await loginAfter(2)
     const { body } = await request(appWith(sessions))
       .get('/')
       .set('Cookie', cookies[0] as string)
