@@ -176,7 +176,7 @@ export function sessionsApi(
           const visit = visitById(id)
           if (!(await loaded(visit))) return false
           const session = visit.requireSession()
-          if (!users.isDue(session, visit.claim.known?.notes)) return false
+          if (!users.isDue(visit.claim.known?.notes, session)) return false
           await visit.save(session)
           return true
         },

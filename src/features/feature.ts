@@ -40,8 +40,11 @@ export interface Feature {
   admitted?(notes: SessionNotes | undefined, now: number): EndReason | NoteChange | undefined
   /** What is to be noted of a new session. */
   created?(now: number): NoteChange | undefined
-  /** Whether the session has to be stored, although its data has not changed. */
-  isDue?(session: LiveSession, stored: SessionNotes | undefined): boolean
+  /**
+   * Whether the session has to be stored, although its data has not changed. Asked without it where nobody has looked at it:
+   * then, whether it has to be looked at.
+   */
+  isDue?(stored: SessionNotes | undefined, session?: LiveSession): boolean
   /** A write is about to be tried, once for each try. */
   saving?(saving: Saving): MaybePromise<AfterSaving | undefined>
   /**

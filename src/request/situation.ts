@@ -31,7 +31,7 @@ function isSaved({ claim, comparison, settings }: Visit, session: LiveSession, d
   if (!comparison.isEverStored || (settings.resave && comparison.isOnlyLoaded)) return false
   return (
     !claim.hasNotesDue &&
-    !settings.features.some((feature) => feature.isDue?.(session, claim.knownOf(session)?.notes)) &&
+    !settings.features.some((feature) => feature.isDue?.(claim.knownOf(session)?.notes, session)) &&
     comparison.isStoredAs(session, data) &&
     comparison.hasStoredSettings(session)
   )
@@ -41,7 +41,7 @@ function isSaved({ claim, comparison, settings }: Visit, session: LiveSession, d
 export function isUnseenDue({ claim, place, req, settings, state }: Visit): boolean {
   const { features, idProperty, resave, rolling, saveUninitialized } = settings
   if (place.pending === 'new') return saveUninitialized && state === 'new'
-  if (features.some((feature) => feature.isDue) || req[idProperty] !== claim.key) return true
+  if (features.some((feature) => feature.isDue?.(claim.known?.notes)) || req[idProperty] !== claim.key) return true
   return (
     resave ||
     rolling ||

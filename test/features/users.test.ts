@@ -250,3 +250,23 @@ test('what describe records is for lists: an app that shows its session does not
   })
   expect(await sessions.users.list('ada')).toMatchObject([{ about: { risk: 'score 97, flagged' } }])
 })
+
+test('a signed-in request that does not look at its session asks for no user, and renews it', async () => {
+  let asked = 0
+  const store = new session.MemoryStore()
+  const { app } = appWithSessions(
+    { store, cookie: { maxAge: 60_000 }, user: (data) => (asked++, user(data)) },
+    (req, res) => {
+      if (req.url === '/in') req.session['user'] = 'ada'
+      res.send('done')
+    },
+  )
+  const jar: Jar = {}
+  await visitAndSettle(app, '/in', jar)
+  const [key = ''] = store.linked('ada')
+  store.renew(key, Date.now() + 30_000)
+  asked = 0
+  await visitAndSettle(app, '/', jar)
+  expect(asked).toBe(0)
+  expect(store.read(key)?.expires).toBeGreaterThan(Date.now() + 50_000)
+})

@@ -56,8 +56,9 @@ export class Users implements Feature {
     return user === null || user === undefined ? undefined : userText(user, 'user option must return')
   }
 
-  isDue(session: LiveSession, stored: SessionNotes | undefined): boolean {
-    return this.userOf(session) !== stored?.user
+  /** One that is noted as a user's is still theirs, unless a request changes it. Others may be of before the option `user`. */
+  isDue(stored: SessionNotes | undefined, session?: LiveSession): boolean {
+    return session ? this.userOf(session) !== stored?.user : stored?.user === undefined
   }
 
   overtaken(session: LiveSession, stored: SessionNotes | undefined, now: SessionNotes | undefined): void {
