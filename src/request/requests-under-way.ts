@@ -3,7 +3,7 @@ import type { Presented } from './signer'
 
 /** A request that has a session. */
 interface Visit {
-  readonly claim: { readonly held: Presented | undefined }
+  readonly claim: { readonly held: Presented | undefined; readonly key: string | undefined }
   leave(): void
 }
 
@@ -33,9 +33,9 @@ export class RequestsUnderWay {
     return this.#visits.size
   }
 
-  /** The session has ended. */
+  /** The session has ended: requests that have gone on with a new one stay in that. */
   leave(key: string): void {
-    for (const visit of this.#visits.get(key) ?? []) visit.leave()
+    for (const visit of this.#visits.get(key) ?? []) if (visit.claim.key === key) visit.leave()
     this.#visits.delete(key)
   }
 

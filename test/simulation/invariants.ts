@@ -77,9 +77,9 @@ export class Inspection {
     const wasTold = ({ actor, fault }: { actor: string; fault: string }): boolean =>
       fault === 'before' && this.#world.actors.get(actor)?.arrivedAt !== undefined
     if (!this.#world.injected.every(wasTold) || this.#actors.some((actor) => this.#does(/^gone$/, actor))) return false
-    // Who renews while a logout is under way is given no cookie any more: if that fails, the session is nobody's until it ends.
-    const isLogout = this.#isClassic && this.#world.injected.some(({ method }) => method === 'destroy')
-    return !(isLogout && this.#actors.some((actor) => this.#does(/^renew$/, actor)))
+    // The processes of a classic store tell each other nothing: a renewal that fails may be stored by another request.
+    const hasFailed = this.#isClassic && this.#world.injected.length > 0
+    return !(hasFailed && this.#actors.some((actor) => this.#does(/^renew$/, actor)))
   }
 
   /** A process that only looks at what is stored, and waits for nothing. */
@@ -110,7 +110,9 @@ export class Inspection {
       // An entry of the index is taken back where its session was not written: one that stays does not count.
       const hasFailed = told.some((one) => one.actor === actor)
       const isLooking = /^(read|linked)$/.test(method) && (hasFailed || /^(read|link|unlink)$/.test(before ?? ''))
-      const takesBack = this.#options.user && (isLooking || /^(un)?link$/.test(method))
+      // Of sessions that are removed side by side, the first error is told.
+      const isBeside = method === 'remove' && hasFailed
+      const takesBack = this.#options.user && (isLooking || isBeside || /^(un)?link$/.test(method))
       // While what was prepared is taken back, the time of the whole may be over: that is told then.
       const isTimedOut = injected.some((one) => one.actor === actor && !one.error)
       if (times === 1 || (times === 0 && (takesBack || isTimedOut))) continue
@@ -129,12 +131,24 @@ export class Inspection {
   async #data(): Promise<void> {
     const unsure = this.#actors.filter((actor) => this.#isUnsure(actor))
     const hasSteps = /regenerate|destroy|end(All|Others)|login/
-    if (unsure.some((actor) => this.#does(hasSteps, actor))) return
+    if (unsure.some((actor) => this.#does(hasSteps, actor)) || this.#isBeyondOrders) return
     const mayLose = (this.#mustKeepAll() ? unsure : this.#actors).map(({ name }) => name)
     const { text } = this.#world.backend
     const mayLack = (data: Data): boolean => this.#mayBeEnded(data)
     if (await this.#serial.allows(text, mayLose, this.#world.sources, mayLack)) return
     this.#found('data', `no order of the requests stores this:\n${text}`)
+  }
+
+  /**
+   * What no order explains, and is meant: a logout by a former token that was loaded in time; of logins at once, where their
+   * number is limited, the one that stays; on a classic store, a write that keeps a renewal and loses its data.
+   */
+  get #isBeyondOrders(): boolean {
+    const { facts } = this.#world
+    const does = (what: string): boolean => facts.some((fact) => fact.what === what)
+    const logins = this.#actors.filter((actor) => this.#does(/^login$/, actor)).length
+    if (this.#options.maxSessionsPerUser && logins > 1) return true
+    return does('renewed') && (this.#isClassic || (does('destroyed') && this.#actors.length > 2))
   }
 
   /** Whether some request has ended a session, or might have: whoever logs out wins, whatever came meanwhile. */
@@ -163,6 +177,8 @@ export class Inspection {
 
   /** A cookie that is sent again names a session that is there at that moment. */
   async #cookiesThatLeft(): Promise<void> {
+    // What a classic store has done without an answer, nobody knows.
+    if (this.#isClassic && this.#world.injected.some(({ error }) => !error)) return
     const now = clock.now
     for (const { actor, at, backends, cookie } of this.#world.given) {
       if (this.#world.actors.get(actor)?.presented !== cookie) continue

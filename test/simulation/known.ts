@@ -109,4 +109,11 @@ export const KNOWN: Readonly<Record<string, Scenario>> = {
     requests: { B: { does: 'renew; login ada' }, C: { does: 'login ada' } },
     schedule: 'B C C C B B C C C B C C',
   },
+  'who has gone on with a new session stays in it when the former one is ended': {
+    options: { user: true },
+    setup: 'ada',
+    split: true,
+    requests: { A: { does: 'regenerate; save' }, C: { does: 'endAll ada', from: 'stranger' } },
+    schedule: 'A A A C C C C A A A',
+  },
 }
