@@ -164,7 +164,10 @@ describeWith('postgres', 'an app under load is moved', () => {
     expect(await moveUnderLoad(postgres, redis, visitors)).toEqual([])
     await expectQuietOnes(redis.store)
     for (const { isOut, user } of visitors) {
-      expect((await redis.store.linked?.(user))?.length).toBe(isOut ? 0 : 1)
+      // A request that renewed the session while another one logged out may have entered it once more: that counts for nothing.
+      const linked = (await redis.store.linked?.(user)) ?? []
+      const live = (await redis.store.readMany!(linked)).filter((record) => record !== null)
+      expect(live.length).toBe(isOut ? 0 : 1)
     }
   }, 120_000)
 })

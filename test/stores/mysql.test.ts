@@ -883,9 +883,9 @@ describeWith('mysql', 'MysqlStore', () => {
     test('links that have ended are pruned until none is left, and those of live sessions looked at once', async () => {
       const tableName = unique()
       const store = newStore({ tableName, checkExpirationInterval: 20 })
-      await store.link('ada', 'live', anHourAgo())
       const end = inAnHour()
       await store.write('live', text(), end, 'absent')
+      await store.link('ada', 'live', anHourAgo())
       await database.run(
         `INSERT INTO ${tableName}_user SELECT concat('u', seq), concat('gone', seq), 1 FROM seq_1_to_2500`,
       )
