@@ -130,7 +130,7 @@ export class Inspection {
   /** The data is what one request after the other would have stored, or what one of them alone would have. */
   async #data(): Promise<void> {
     const unsure = this.#actors.filter((actor) => this.#isUnsure(actor))
-    const hasSteps = /regenerate|destroy|end(All|Others)|login/
+    const hasSteps = /renew|regenerate|destroy|end(All|Others)|login/
     if (unsure.some((actor) => this.#does(hasSteps, actor)) || this.#isBeyondOrders) return
     const mayLose = (this.#mustKeepAll() ? unsure : this.#actors).map(({ name }) => name)
     const { text } = this.#world.backend

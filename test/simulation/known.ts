@@ -116,4 +116,9 @@ export const KNOWN: Readonly<Record<string, Scenario>> = {
     requests: { A: { does: 'regenerate; save' }, C: { does: 'endAll ada', from: 'stranger' } },
     schedule: 'A A A C C C C A A A',
   },
+  'a save whose answer is lost, and that is tried again, loses no update of before': {
+    options: { user: true },
+    requests: { B: { does: 'update n' }, C: { does: 'login bob; save' } },
+    schedule: 'C C C C!lost',
+  },
 }

@@ -49,8 +49,9 @@ export class Users implements Feature {
    * @throws OptionError when that returns something that does not identify a user
    */
   userOf(session: LiveSession): string | undefined {
+    // It is no look of the request's: whose a session is, is seen to by `overtaken`.
     const user = atOnce(
-      this.#options.user(session),
+      unnoted(() => this.#options.user(session)),
       'user option must return a string, a number, or undefined for nobody',
     )
     return user === null || user === undefined ? undefined : userText(user, 'user option must return')
