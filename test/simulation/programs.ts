@@ -112,6 +112,7 @@ export const ACTIONS: Readonly<Record<string, Work>> = {
     handling.fact('updated', key, markOf(sessionOf(handling)))
   },
   async renew(handling) {
+    noteEmpty(handling)
     const mark = markOf(sessionOf(handling))
     await handling.sessions.renew(handling.exchange.req)
     handling.fact('renewed', mark)
