@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest'
 import session, { Cookie, MemoryStore, type SessionData } from '../../src'
 import { notedOf } from '../../src/session/noted'
 import { notingSession } from '../../src/session/session'
+import { serializeData } from '../../src/session/text'
 import { appWithSessions, type AnySession } from '../faults/fault'
 import { gate } from '../support/app'
 import { visitAndSettle, type Jar } from '../support/browser'
@@ -113,6 +114,52 @@ describe('what people do with a session', () => {
     Object.freeze(one)
     expect(() => (one['absent'] = 1)).toThrow(TypeError)
     expect(one['user']).toBe('ada')
+  })
+})
+
+describe('what is stored of it is what JSON makes of it, without the cookie', () => {
+  const odd: Record<string, (one: AnySession) => unknown> = {
+    nothing: () => undefined,
+    'a key is set': (one) => (one['user'] = 'bob'),
+    'a key is deleted': (one) => delete one['user'],
+    'the last key is deleted': (one) => delete one['cart'],
+    'a key is deleted, and set again': (one) => delete one['user'] && (one['user'] = 'eve'),
+    'a key is defined anew': (one) =>
+      Object.defineProperty(one, 'user', { value: 'eve', enumerable: true, configurable: true, writable: true }),
+    'a key is hidden': (one) => Object.defineProperty(one, 'user', { enumerable: false }),
+    'a key is added behind': (one) => (one['last'] = { deep: [1] }),
+    'a key is defined behind': (one) => Object.defineProperty(one, 'last', { value: 3, enumerable: true }),
+    'the cookie is deleted': (one) => delete (one as { cookie?: unknown }).cookie,
+    'another cookie is put behind': (one) => {
+      delete (one as { cookie?: unknown }).cookie
+      one.cookie = new Cookie()
+    },
+    'it has a toJSON of its own': (one) => Object.defineProperty(one, 'toJSON', { value: () => ({ user: 'shown' }) }),
+    'a value is undefined': (one) => (one['user'] = undefined),
+    'a value is a function': (one) => (one['user'] = () => 1),
+  }
+  test.each(Object.entries(odd))('%s', (_, action) => {
+    const one = noting()
+    action(one)
+    const { cookie: _cookie, ...shown } = JSON.parse(JSON.stringify(one)) as { cookie?: unknown }
+    expect(JSON.parse(serializeData(one, JSON))).toEqual(shown)
+  })
+
+  test('a toJSON that all sessions have', () => {
+    const { prototype } = session.Session as unknown as { prototype: { toJSON?: () => object } }
+    prototype.toJSON = () => ({ user: 'shown' })
+    try {
+      expect(serializeData(noting(), JSON)).toBe('{"user":"shown"}')
+    } finally {
+      delete prototype.toJSON
+    }
+    expect(serializeData(noting(), JSON)).toBe('{"user":"ada","cart":[1,2]}')
+  })
+
+  test('to make that text is no look at anything', () => {
+    const one = noting()
+    serializeData(one, JSON)
+    expect(['user', 'cart', 'absent'].some((key) => notedOf(one)?.hasLookedAt(key))).toBe(false)
   })
 })
 
