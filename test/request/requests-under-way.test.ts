@@ -3,8 +3,8 @@ import { RequestsUnderWay } from '../../src/request/requests-under-way'
 import type { Visit } from '../../src/request/visit'
 
 describe('the requests under way', () => {
-  const visitOf = (key: string, left: string[]): Visit =>
-    ({ claim: { held: { key } }, leave: () => left.push(key) }) as never
+  const visitOf = (held: string, left: string[], key = held): Visit =>
+    ({ claim: { held: { key: held }, key }, leave: () => left.push(key) }) as never
 
   test('learn that their session has ended, and others do not', () => {
     const requests = new RequestsUnderWay()
@@ -12,6 +12,14 @@ describe('the requests under way', () => {
     for (const key of ['a', 'a', 'b']) requests.enter(key, visitOf(key, left))
     requests.leave('a')
     expect(left).toEqual(['a', 'a'])
+  })
+
+  test('that have gone on with a new session stay in it', () => {
+    const requests = new RequestsUnderWay()
+    const left: string[] = []
+    requests.enter('a', visitOf('a', left, 'new'))
+    requests.leave('a')
+    expect(left).toEqual([])
   })
 
   test('are forgotten when they have ended: nothing grows', () => {
