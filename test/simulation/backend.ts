@@ -6,7 +6,7 @@ interface Kept {
   readonly version: number
 }
 
-/** What a store call asks for: the method's name, and the deed, which answers at once. */
+/** What a store call asks for: the method's name, the deed, which answers at once, and what it was called with, to be shown. */
 export type Gate = <T>(method: string, deed: () => T, ...asked: unknown[]) => T | Promise<T>
 
 /** The data of a session, as tests look at it. */
